@@ -1,0 +1,309 @@
+"""Every setting: its meaning, type, unit and bounds.
+
+A profile's class gives the defaults, `config.py` at the root overrides them, and the environment (`GATEHOUSE_<NAME>`,
+and `DATABASE_URL` and `REDIS_URL` for short) overrides both. `apps/utils/settings.py` reads and checks them.
+"""
+
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+from flask import Flask
+
+from apps.utils import database, embedded
+from apps.utils.redis_cache import is_redis_url, no_retries
+from apps.utils.settings import InvalidSettings, Setting, from_environment, from_file, read_settings, secret_faults
+
+
+class BaseConfig:
+    """The tutorial's behaviour, and what every profile shares."""
+
+    # Stores
+    DATABASE_URL: Annotated[
+        str,
+        Setting("Where users and sessions live: postgresql://, mysql:// or sqlite://. Empty: SQLite under instance/."),
+    ] = ""
+    DATABASE_POOL_SIZE: Annotated[
+        int, Setting("Connections that one process keeps. Processes x this must stay under max_connections.", 1, 200)
+    ] = 10
+    DATABASE_TIMEOUT: Annotated[
+        timedelta,
+        Setting(
+            "How long to wait for a connection to open, or for one of the pool.",
+            timedelta(seconds=1),
+            timedelta(minutes=1),
+        ),
+    ] = timedelta(seconds=2)
+    STATEMENT_TIMEOUT: Annotated[
+        timedelta,
+        Setting(
+            "How long one SQL statement, or its wait for a lock, may take.", timedelta(seconds=1), timedelta(minutes=5)
+        ),
+    ] = timedelta(seconds=5)
+    REDIS_URL: Annotated[
+        str,
+        Setting(
+            "Cache and request counters: redis://, rediss:// or unix://. Empty: this process's memory, one worker."
+        ),
+    ] = ""
+    REDIS_TIMEOUT: Annotated[
+        float,
+        Setting("Seconds that one call to Redis may take. A request can meet it twice: limits and cache.", 0.01, 5),
+    ] = 0.1
+    CACHE_TTL: Annotated[
+        int,
+        Setting(
+            "Seconds that a cache entry lives; also the bound on staleness when a cache could not be told.", 1, 86_400
+        ),
+    ] = 60
+    CACHE_PREFIX: Annotated[
+        str, Setting("First part of every key in Redis: environments that share a Redis need different ones.")
+    ] = "gatehouse"
+
+    # Secrets. In development they are generated into instance/secrets.json.
+    JWT_SECRET_KEY: Annotated[str, Setting("Signs the tokens (HS256).", secret=True)] = ""
+    FIELD_ENCRYPTION_KEYS: Annotated[
+        list[str],
+        Setting(
+            "Encrypt the mobile number (AES-256-GCM). The first one encrypts, all decrypt: put a new one in front.",
+            secret=True,
+        ),
+    ] = []  # noqa: RUF012 (a default that is read, never changed)
+    FIELD_INDEX_KEY: Annotated[
+        str, Setting("Makes the blind index by which a mobile number is found.", secret=True)
+    ] = ""
+    PASSWORD_PEPPER: Annotated[
+        str,
+        Setting(
+            "Mixed into every password before it is hashed; losing it locks everybody out. Empty: none.",
+            secret=True,
+            needed=False,
+        ),
+    ] = ""
+
+    # Tokens
+    JWT_ACCESS_TOKEN_EXPIRES: Annotated[
+        timedelta, Setting("How long an access token lives.", timedelta(seconds=1), timedelta(days=1))
+    ] = timedelta(minutes=2)
+    JWT_REFRESH_TOKEN_EXPIRES: Annotated[
+        timedelta,
+        Setting(
+            "How long a refresh token lives; a session that is not refreshed ends with it.",
+            timedelta(seconds=1),
+            timedelta(days=365),
+        ),
+    ] = timedelta(minutes=5)
+    JWT_REFRESH_ROTATION: Annotated[
+        bool, Setting("Whether a refresh also gives a new refresh token and retires the old one (RFC 9700, 4.14.2).")
+    ] = False
+    REFRESH_REUSE_GRACE: Annotated[
+        timedelta,
+        Setting(
+            "How long a retired refresh token still gets its own successor again, for an answer that was lost. "
+            "Later use ends the session.",
+            timedelta(0),
+            timedelta(minutes=1),
+        ),
+    ] = timedelta(seconds=10)
+    SESSION_LIFETIME: Annotated[
+        timedelta,
+        Setting(
+            "How long a session can live at most, however often it is refreshed.",
+            timedelta(seconds=1),
+            timedelta(days=3650),
+        ),
+    ] = timedelta(days=1)
+    SESSIONS_PER_USER: Annotated[
+        int,
+        Setting("Live sessions that one user may have. One more ends the one not used for longest.", 1, 10_000),
+    ] = 100
+    JWT_ALGORITHM: Annotated[
+        str,
+        Setting(
+            "How tokens are signed. HS256: with JWT_SECRET_KEY. EdDSA, ES256: with keys that `manage.py keys` makes "
+            "and that other services verify by /.well-known/jwks.json.",
+            choices=("HS256", "EdDSA", "ES256"),
+        ),
+    ] = "HS256"
+    JWT_KEYS_RELOAD: Annotated[
+        float,
+        Setting(
+            "Seconds after which a process reads the signing keys again; a retired key is good for so long.", 0.1, 300
+        ),
+    ] = 5.0
+    JWT_TOKEN_LOCATION: Annotated[
+        list[str],
+        Setting(
+            'Where tokens travel: ["headers"], or ["headers", "cookies"] for browsers, with a CSRF token.',
+            choices=("headers", "cookies"),
+        ),
+    ] = ["headers"]  # noqa: RUF012
+    JWT_ISSUER: Annotated[str, Setting("The `iss` of the tokens (RFC 7519, 4.1.1).")] = "gatehouse"
+    JWT_AUDIENCE: Annotated[str, Setting("The `aud` of the tokens (RFC 7519, 4.1.3).")] = "gatehouse"
+    JWT_LEEWAY: Annotated[
+        timedelta, Setting("How far the clocks of two machines may differ.", timedelta(0), timedelta(seconds=30))
+    ] = timedelta(seconds=10)
+
+    # Accounts
+    MINIMUM_AGE: Annotated[int, Setting("Years; the least age that may sign up.", 0, 150)] = 18
+    PHONE_REGION: Annotated[str, Setting("Country (ISO 3166) of mobile numbers that come without a country code.")] = (
+        "CN"
+    )
+    PASSWORD_MEMORY_COST: Annotated[int, Setting("KiB of memory of one argon2id hash.", 8, 4_194_304)] = 19_456
+    PASSWORD_TIME_COST: Annotated[int, Setting("Passes of one argon2id hash.", 1, 100)] = 2
+    PASSWORD_PARALLELISM: Annotated[int, Setting("Lanes of one argon2id hash.", 1, 16)] = 1
+    PASSWORD_HASH_CONCURRENCY: Annotated[
+        int,
+        Setting("Passwords that one process hashes at a time: processes x this should not exceed the cores.", 1, 64),
+    ] = 1
+    PASSWORD_HASH_QUEUE: Annotated[
+        int,
+        Setting(
+            "Requests of one process that may wait to hash; keep it under the server's threads. One more gets 503.",
+            0,
+            1_000,
+        ),
+    ] = 6
+    PASSWORD_BLOCKLIST: Annotated[bool, Setting("Refuse the 30,000 passwords that leaks show most often.")] = False
+
+    # Limits. "10/minute;100/hour" are two at once; the windows slide.
+    SIGN_UP_LIMIT: Annotated[str, Setting("Sign-ups from one address.")] = "100/minute"
+    LOGIN_LIMIT: Annotated[str, Setting("Logins from one address.")] = "100/minute"
+    LOGIN_ACCOUNT_LIMIT: Annotated[str, Setting("Logins to one account, from anywhere.")] = "60/minute"
+    REFRESH_LIMIT: Annotated[str, Setting("Refreshes from one address.")] = "600/minute"
+    REFRESH_ACCOUNT_LIMIT: Annotated[str, Setting("Refreshes of one session.")] = "120/minute"
+    UPDATE_ACCOUNT_LIMIT: Annotated[str, Setting("Updates and deletions by one account.")] = "120/minute"
+    CLIENT_LIMIT: Annotated[str, Setting("Introspections and revocations from one address.")] = "6000/minute"
+    FAILED_LOGIN_ALLOWANCE: Annotated[
+        int,
+        Setting("Wrong passwords in a row before an account makes its guesser wait. Counted in the database.", 1, 100),
+    ] = 10
+    FAILED_LOGIN_MAX_DELAY: Annotated[
+        timedelta,
+        Setting(
+            "The longest wait; it starts at a second and doubles with each wrong password.",
+            timedelta(seconds=1),
+            timedelta(days=1),
+        ),
+    ] = timedelta(minutes=15)
+
+    # The edge
+    TRUSTED_PROXIES: Annotated[
+        int,
+        Setting("Proxies of your own in front of the service, whose X-Forwarded-For and -Proto are believed.", 0, 10),
+    ] = 0
+    CORS_ORIGINS: Annotated[
+        list[str], Setting("Origins whose pages may call the API, exact: https://app.example.com.")
+    ] = []  # noqa: RUF012
+    LOG_LEVEL: Annotated[
+        str, Setting("The least severe line that is logged.", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
+    ] = "INFO"
+
+
+class DevConfig(BaseConfig):
+    """One command on one machine: the tutorial's behaviour."""
+
+
+class ProdConfig(BaseConfig):
+    """What a company runs: explicit secrets or no start."""
+
+    JWT_ACCESS_TOKEN_EXPIRES = timedelta(minutes=15)
+    JWT_REFRESH_TOKEN_EXPIRES = timedelta(days=30)
+    JWT_REFRESH_ROTATION = True
+    SESSION_LIFETIME = timedelta(days=90)
+    PASSWORD_BLOCKLIST = True
+    SIGN_UP_LIMIT = "10/minute;100/day"
+    LOGIN_LIMIT = "30/minute"
+    LOGIN_ACCOUNT_LIMIT = "20/minute"
+
+
+class TestConfig(BaseConfig):
+    """The suite: hashes that cost nothing, limits out of the way, secrets that are no secret."""
+
+    JWT_SECRET_KEY = "test-jwt-secret-key-of-the-suite-only"  # noqa: S105
+    FIELD_ENCRYPTION_KEYS = ["test-field-encryption-key-of-the-suite"]  # noqa: RUF012
+    FIELD_INDEX_KEY = "test-field-index-key-of-the-suite-only"
+    PASSWORD_MEMORY_COST = 8
+    PASSWORD_TIME_COST = 1
+    PASSWORD_HASH_CONCURRENCY = 8
+    PASSWORD_HASH_QUEUE = 100
+    SIGN_UP_LIMIT = LOGIN_LIMIT = LOGIN_ACCOUNT_LIMIT = "100000/minute"
+    REFRESH_LIMIT = REFRESH_ACCOUNT_LIMIT = UPDATE_ACCOUNT_LIMIT = "100000/minute"
+
+
+config: dict[str, type[BaseConfig]] = {"development": DevConfig, "production": ProdConfig, "testing": TestConfig}
+_NEEDED_SECRETS = ["JWT_SECRET_KEY", "FIELD_ENCRYPTION_KEYS", "FIELD_INDEX_KEY"]
+
+
+def load_settings(app: Flask, config_name: str | None, overrides: dict[str, Any]) -> None:
+    """Fill `app.config`. Raises `InvalidSettings` with every fault, naming the setting and never its value."""
+    name = config_name or os.environ.get("GATEHOUSE_PROFILE", "development")
+    if name not in config:
+        raise InvalidSettings([f"GATEHOUSE_PROFILE: must be one of {', '.join(config)}"])
+    file = Path(app.instance_path).parent / "config.py"
+    given = {} if name == "testing" else from_file(file) | from_environment(os.environ)
+    faults = read_settings(app, config[name], given | overrides)
+    if name == "development":
+        embedded.fill_secrets(app, _NEEDED_SECRETS)
+    faults += _url_faults(app) + secret_faults(app, config[name])
+    if name == "production":
+        faults += _production_faults(app)
+    if faults:
+        raise InvalidSettings(faults)
+    _configure_libraries(app)
+
+
+def _url_faults(app: Flask) -> list[str]:
+    faults = []
+    if app.config["DATABASE_URL"] and not database.is_supported(app.config["DATABASE_URL"]):
+        faults.append(
+            "DATABASE_URL: must read like postgresql://user:password@host:5432/name, or mysql:// or sqlite://"
+        )
+    if app.config["REDIS_URL"] and not is_redis_url(app.config["REDIS_URL"]):
+        faults.append("REDIS_URL: must read like redis://:password@host:6379/0, or rediss:// or unix://")
+    return faults
+
+
+def _production_faults(app: Flask) -> list[str]:
+    """Return what a production service must not have (ASVS 13.3.1, 13.4.2, 3.4.2)."""
+    published = [name for name in _NEEDED_SECRETS if app.config[name] == getattr(TestConfig, name)]
+    faults = [f"{name}: is published with the source of this service" for name in published]
+    if app.debug:
+        faults.append("FLASK_DEBUG: must not be on in production")
+    if any("*" in origin or not origin.startswith("https://") for origin in app.config["CORS_ORIGINS"]):
+        faults.append("CORS_ORIGINS: in production each must be one exact https:// origin")
+    return faults
+
+
+def _configure_libraries(app: Flask) -> None:
+    """Say to the libraries, in their words, what the settings mean."""
+    settings = app.config
+    url, options = database.engine_settings(
+        settings["DATABASE_URL"] or embedded.database_url(app),
+        settings["DATABASE_POOL_SIZE"],
+        settings["DATABASE_TIMEOUT"],
+        settings["STATEMENT_TIMEOUT"],
+    )
+    settings.update(
+        SQLALCHEMY_DATABASE_URI=url,
+        SQLALCHEMY_ENGINE_OPTIONS=options,
+        MAX_CONTENT_LENGTH=64 * 1024,
+        JWT_ENCODE_ISSUER=settings["JWT_ISSUER"],
+        JWT_DECODE_ISSUER=settings["JWT_ISSUER"],
+        JWT_ENCODE_AUDIENCE=settings["JWT_AUDIENCE"],
+        JWT_DECODE_AUDIENCE=settings["JWT_AUDIENCE"],
+        JWT_DECODE_LEEWAY=settings["JWT_LEEWAY"],
+        JWT_COOKIE_CSRF_PROTECT=False,  # no cookies: no `csrf` claim in every token
+        RATELIMIT_STORAGE_URI=settings["REDIS_URL"].replace("unix://", "redis+unix://") or "memory://",
+        RATELIMIT_STORAGE_OPTIONS=_limiter_options(settings) if settings["REDIS_URL"] else {},
+        RATELIMIT_STRATEGY="sliding-window-counter",
+        RATELIMIT_KEY_PREFIX=settings["CACHE_PREFIX"],
+        RATELIMIT_IN_MEMORY_FALLBACK_ENABLED=True,  # Redis gone: each process counts for itself
+    )
+
+
+def _limiter_options(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Half the time for each call: a request that finds Redis gone may ask once more whether it is back."""
+    return {"wrap_exceptions": True, **no_retries(settings["REDIS_TIMEOUT"] / 2)}

@@ -1,0 +1,1 @@
+"""Mechanisms, one a file: none of them knows a rule about accounts."""

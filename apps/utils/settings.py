@@ -1,0 +1,182 @@
+"""Reading the settings: profile, then config.py, then the environment; then every fault at once."""
+
+import json
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import limits
+import msgspec
+from flask import Config, Flask
+
+MINIMUM_SECRET_LENGTH = 32  # bytes; RFC 7518, 3.2: no shorter than the hash
+PLACEHOLDER = "change-me"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a setting means, and the bounds of its value in its own unit."""
+
+    meaning: str
+    minimum: Any = None
+    maximum: Any = None
+    choices: tuple[str, ...] = ()
+    secret: bool = False
+    needed: bool = True  # of a secret: whether it may be empty
+
+
+class InvalidSettings(Exception):
+    """The service cannot start; `faults` names every setting that is wrong, and never a value."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("the service cannot start:\n" + "\n".join(f"  {fault}" for fault in faults))
+        self.faults = faults
+
+
+def declared(profile: type) -> dict[str, tuple[Any, Setting]]:
+    """Return {name: (type, Setting)} of every setting, in the order of the file."""
+    hints = get_type_hints(profile, include_extras=True)
+    order = [name for base in reversed(profile.__mro__) for name in vars(base).get("__annotations__", {})]
+    return {name: (get_args(hints[name])[0], get_args(hints[name])[1]) for name in dict.fromkeys(order)}
+
+
+def read_settings(app: Flask, profile: type, given: Mapping[str, Any]) -> list[str]:
+    """Fill `app.config` from what is given, and from the profile for the rest.
+
+    Returns the faults found: unknown names, wrong types, values out of bounds.
+    """
+    known = declared(profile)
+    faults = [f"{name}: no such setting" for name in given if name not in known]
+    for name, (type_, setting) in known.items():
+        value = given.get(name, getattr(profile, name))
+        try:
+            app.config[name] = _convert(value, type_)
+        except (msgspec.ValidationError, ValueError, OverflowError):
+            faults.append(f"{name}: must be {_describe(type_)}")
+            app.config[name] = getattr(profile, name)
+        else:
+            faults += [f"{name}: {fault}" for fault in _check(name, app.config[name], setting)]
+    return faults
+
+
+def from_file(path: Path) -> dict[str, Any]:
+    """Return what a config.py says; nothing where there is none."""
+    file = Config(path.parent)
+    try:
+        file.from_pyfile(str(path), silent=True)
+    except SyntaxError as error:
+        fault = f"{path.name}: is no Python in line {error.lineno}"
+    except Exception as error:  # noqa: BLE001 (a program that somebody else wrote)
+        fault = f"{path.name}: raises {type(error).__name__}"
+    else:
+        return dict(file)
+    raise InvalidSettings([fault])  # not in the handler: a traceback would show the line, which may hold a secret
+
+
+def from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return `GATEHOUSE_<NAME>`, and the short forms of the two URLs."""
+    prefix = "GATEHOUSE_"
+    given: dict[str, Any] = {name: environ[name] for name in ("DATABASE_URL", "REDIS_URL") if name in environ}
+    given |= {name.removeprefix(prefix): value for name, value in environ.items() if name.startswith(prefix)}
+    given.pop("PROFILE", None)  # which profile: read by load_settings
+    return given
+
+
+def _convert(value: Any, type_: Any) -> Any:
+    """Return `value` as `type_`; text of the environment is read as JSON unless text is asked for."""
+    if isinstance(value, str) and type_ is not str:
+        value = json.loads(value.lower() if type_ is bool else value)
+    if type_ is timedelta and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return timedelta(seconds=value)
+    if isinstance(value, bool) and type_ is not bool:
+        raise ValueError(value)
+    return msgspec.convert(value, type_)
+
+
+def _describe(type_: Any) -> str:
+    names: dict[Any, str] = {
+        str: "text",
+        int: "a whole number",
+        float: "a number of seconds",
+        bool: "true or false",
+        timedelta: "a timedelta or a number of seconds",
+    }
+    return names.get(type_, 'a list of texts, as ["one", "two"]')
+
+
+def _check(name: str, value: Any, setting: Setting) -> list[str]:
+    if setting.minimum is not None and not setting.minimum <= value <= setting.maximum:
+        return [f"must be from {setting.minimum} to {setting.maximum}"]
+    values = value if isinstance(value, list) else [value]
+    if setting.choices and not (values and set(values) <= set(setting.choices)):
+        return [f"must be one of {', '.join(setting.choices)}"]
+    if name.endswith("_LIMIT") and not _is_limit(value):
+        return ['must read like "10/minute;100/hour"']
+    return []
+
+
+def _is_limit(text: str) -> bool:
+    try:
+        return bool(limits.parse_many(text))
+    except ValueError:
+        return False
+
+
+def secret_faults(app: Flask, profile: type) -> list[str]:
+    """Return what is wrong with the secrets: missing, short, left as in the example, the same twice (ASVS 11.1.1)."""
+    faults: list[str] = []
+    seen: dict[str, str] = {}
+    for name, (_, setting) in declared(profile).items():
+        if not setting.secret:
+            continue
+        values = app.config[name] if isinstance(app.config[name], list) else [app.config[name]]
+        if setting.needed and not (values and all(values)):
+            faults.append(f"{name}: is not set")
+        for value in filter(None, values):
+            faults += [f"{name}: {fault}" for fault in _weaknesses(value)]
+            if seen.setdefault(value, name) != name:
+                faults.append(f"{name}: must not equal {seen[value]}")
+    return faults
+
+
+def _weaknesses(secret: str) -> list[str]:
+    if secret.startswith(PLACEHOLDER):
+        return ["is the placeholder of config.example.py"]
+    if len(secret.encode()) < MINIMUM_SECRET_LENGTH:
+        return [f"is shorter than {MINIMUM_SECRET_LENGTH} bytes"]
+    if len(set(secret)) < 8:
+        return ["repeats too few characters to be random"]
+    return []
+
+
+def example(profile: type, base: type, generated_by: str) -> str:
+    """Return the text of config.example.py: every setting with its meaning, commented out unless it must be set."""
+    lines = [f'"""The production settings: copy to config.py, edit, keep secret. Made by `{generated_by}`."""', ""]
+    lines += ["from datetime import timedelta  # noqa: F401", ""]
+    for name, (_, setting) in declared(base).items():
+        lines += [f"# {line}" for line in textwrap.wrap(setting.meaning + _bounds(setting), 110)]
+        if setting.secret and setting.needed:
+            placeholder = f"{PLACEHOLDER}: the output of `openssl rand -base64 32`"
+            lines.append(
+                f"{name} = {_show([placeholder] if isinstance(getattr(profile, name), list) else placeholder)}"
+            )
+        else:
+            lines.append(f"# {name} = {_show(getattr(profile, name))}")
+        lines.append("")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _bounds(setting: Setting) -> str:
+    if setting.choices:
+        return f" One of {', '.join(setting.choices)}."
+    return "" if setting.minimum is None else f" From {setting.minimum} to {setting.maximum}."
+
+
+def _show(value: Any) -> str:
+    """Return Python for `value`, with double quotes."""
+    if isinstance(value, timedelta):
+        return f"timedelta(seconds={int(value.total_seconds())})"
+    return json.dumps(value) if isinstance(value, (str, list)) else repr(value)
