@@ -1,0 +1,10 @@
+"""The tables. Imported here, so that the migrations see them all."""
+
+from apps.models.audit import AuditEvent, AuditHead
+from apps.models.client import Client
+from apps.models.key import SigningKey
+from apps.models.login_attempt import LoginAttempt
+from apps.models.session import Session
+from apps.models.user import User
+
+__all__ = ["AuditEvent", "AuditHead", "Client", "LoginAttempt", "Session", "SigningKey", "User"]

@@ -1,0 +1,20 @@
+"""Another service that asks about tokens."""
+
+from datetime import datetime
+
+from sqlalchemy import String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from apps.models.base import Digest, ExactString, Model, UtcDateTime
+from apps.utils import clock
+
+
+class Client(Model):
+    """A client as RFC 6749, 2 means it. Its secret has 256 random bits, so a plain hash of it tells nothing."""
+
+    __tablename__ = "clients"
+
+    id: Mapped[str] = mapped_column(ExactString(32), primary_key=True)
+    name: Mapped[str] = mapped_column(String(64))
+    secret_digest: Mapped[bytes] = mapped_column(Digest)
+    create_time: Mapped[datetime] = mapped_column(UtcDateTime, default=clock.now)

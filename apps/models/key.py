@@ -1,0 +1,25 @@
+"""The keys that sign tokens, where others verify them: private halves encrypted, so a dump signs nothing."""
+
+from datetime import datetime
+
+from sqlalchemy import LargeBinary, String
+from sqlalchemy.dialects import mysql
+from sqlalchemy.orm import Mapped, mapped_column
+
+from apps.models.base import ExactString, Model, UtcDateTime
+from apps.utils import clock
+
+
+class SigningKey(Model):
+    """A key is published when it is made, signs from its activation to the next one's and verifies until it retires."""
+
+    __tablename__ = "signing_keys"
+
+    kid: Mapped[str] = mapped_column(ExactString(43), primary_key=True)  # its thumbprint (RFC 7638)
+    algorithm: Mapped[str] = mapped_column(String(16))
+    private_key_ciphertext: Mapped[bytes] = mapped_column(
+        LargeBinary(512).with_variant(mysql.VARBINARY(512), "mysql", "mariadb")
+    )
+    create_time: Mapped[datetime] = mapped_column(UtcDateTime, default=clock.now)
+    activate_time: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    retire_time: Mapped[datetime | None] = mapped_column(UtcDateTime)

@@ -1,0 +1,53 @@
+"""A person with an account."""
+
+from datetime import datetime
+
+from sqlalchemy import CheckConstraint, Index, SmallInteger, String, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from apps.models.base import Blob, Digest, ExactString, Id, Model, UtcDateTime
+from apps.utils import clock, crypto
+
+
+class User(Model):
+    """One row a person. `version` rises with every change, and a lost update is refused by it."""
+
+    __tablename__ = "users"
+    __table_args__ = (
+        UniqueConstraint("username_key", name="uq_users_username_key"),
+        Index("ix_users_create_time_id", "create_time", "id"),
+        CheckConstraint("role IN ('user', 'admin')", name="role"),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    username: Mapped[str] = mapped_column(ExactString(64))
+    username_key: Mapped[str] = mapped_column(ExactString(191))  # the canonical form; two accounts never share one
+    password_hash: Mapped[str] = mapped_column(String(255))
+    mobile_ciphertext: Mapped[bytes] = mapped_column(Blob)
+    mobile_index: Mapped[bytes] = mapped_column(Digest, index=True)
+    age: Mapped[int] = mapped_column(SmallInteger)
+    birth: Mapped[datetime] = mapped_column(UtcDateTime)
+    photo: Mapped[str | None] = mapped_column(String(255))
+    role: Mapped[str] = mapped_column(String(16), default="user")
+    block_time: Mapped[datetime | None] = mapped_column(UtcDateTime)  # set while the account may not be used
+    version: Mapped[int] = mapped_column(default=1)
+    create_time: Mapped[datetime] = mapped_column(UtcDateTime, default=clock.now)
+    update_time: Mapped[datetime] = mapped_column(UtcDateTime, default=clock.now, onupdate=clock.now)
+
+    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012
+
+    @property
+    def mobile(self) -> str:
+        """The mobile number, in clear."""
+        return crypto.decrypt(self.mobile_ciphertext, mobile_context(self.id))
+
+    def set_mobile(self, number: str) -> None:
+        """Store `number` encrypted for this row, which must have its id, and the index to find it by."""
+        self.mobile_ciphertext = crypto.encrypt(number, mobile_context(self.id))
+        self.mobile_index = crypto.blind_index(number)
+
+
+def mobile_context(user_id: int) -> str:
+    """Return what a ciphertext is bound to: moved to another table, column or row it no longer opens."""
+    return f"users.mobile:{user_id}"

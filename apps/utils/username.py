@@ -1,0 +1,67 @@
+"""What a username may be, in any script, and its one canonical form.
+
+RFC 8265 UsernameCaseMapped makes `Alice`, `alice` and full-width `ａｌｉｃｅ` one name. A name that mixes scripts as no
+language does (Latin with one Cyrillic letter, say) is refused: Unicode TS 39, 5.2, "Highly Restrictive".
+"""
+
+from unicodedata import east_asian_width, normalize
+
+import precis_i18n
+from confusable_homoglyphs import categories
+
+MINIMUM_WIDTH = 7  # "longer than 6", as in the tutorial
+MAXIMUM_LENGTH = 64
+_profile = precis_i18n.get_profile("UsernameCaseMapped")
+_SCRIPTS_USED_TOGETHER = (
+    {"LATIN", "HAN", "HIRAGANA", "KATAKANA"},
+    {"LATIN", "HAN", "BOPOMOFO"},
+    {"LATIN", "HAN", "HANGUL"},
+)
+
+
+def canonical(name: str) -> str:
+    """Return the form by which two names are the same; raise ValueError with the reason when `name` is no username."""
+    _check_length(name)  # before what takes time in proportion to it
+    try:
+        key: str = _profile.enforce(name)
+    except UnicodeError:
+        raise ValueError("Letters, digits and punctuation only: no spaces, symbols or invisible characters.") from None
+    _check_length(key)  # one letter may become three
+    if not _is_of_one_script(key):
+        raise ValueError("Letters of scripts that are not written together look like other names.")
+    if width(key) < MINIMUM_WIDTH:
+        raise ValueError(
+            "Username should be longer than 6 characters (a Chinese, Japanese or Korean one counts as two)."
+        )
+    return key
+
+
+def key_of(name: str) -> str:
+    """Return the canonical form of `name` or, where it is no username, something that all its spellings share."""
+    try:
+        return canonical(name)
+    except ValueError:
+        return normalize("NFKC", name).casefold().strip()
+
+
+def beginning_of(name: str) -> str:
+    """Return what the canonical forms of names that begin with `name` begin with."""
+    try:
+        return canonical(name)
+    except ValueError:  # too short to be one; the x keeps a capital sigma from becoming a final one
+        return normalize("NFC", (normalize("NFKC", name.strip()) + "x").lower()[:-1])
+
+
+def width(name: str) -> int:
+    """Return the length in columns: a Han, kana or Hangul character says as much as two letters and counts as two."""
+    return sum(2 if east_asian_width(character) == "W" else 1 for character in name)
+
+
+def _check_length(name: str) -> None:
+    if len(name) > MAXIMUM_LENGTH:
+        raise ValueError(f"Username should be at most {MAXIMUM_LENGTH} characters.")
+
+
+def _is_of_one_script(name: str) -> bool:
+    scripts = categories.unique_aliases(name) - {"COMMON", "INHERITED"}
+    return len(scripts) <= 1 or any(scripts <= together for together in _SCRIPTS_USED_TOGETHER)
