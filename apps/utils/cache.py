@@ -1,0 +1,112 @@
+"""The cache in front of the database: versioned entries, in Redis or in this process.
+
+The database is the truth. An entry is only ever replaced by one of the same or a later version, so a slow reader
+cannot put an old row back over a newer one (the race that leases solve in "Scaling Memcache at Facebook", NSDI 2013).
+A deletion is an entry too: a tombstone, whose version nothing exceeds. A cache that fails costs time, never a right
+answer.
+"""
+
+import random
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from flask import Flask, current_app
+
+from apps.utils.memory_cache import MemoryCache
+from apps.utils.redis_cache import RedisCache
+
+TOMBSTONE_VERSION = 2**53 - 1  # the largest integer that Lua keeps exact
+_FILL_WAIT = 1.0  # seconds that a reader waits for another that fills the same entry
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A stored value and the version of the row that it was made from."""
+
+    version: int
+    value: str
+
+    @property
+    def is_tombstone(self) -> bool:
+        """Whether the row is known to be deleted."""
+        return self.version == TOMBSTONE_VERSION
+
+
+class Store(Protocol):
+    """What a cache needs of the place that keeps its entries."""
+
+    def get_many(self, keys: Sequence[str]) -> list[tuple[int, str] | None]:
+        """Return a (version, value) or None for each key, in one round trip; a store that fails knows nothing."""
+
+    def put(self, key: str, version: int, value: str, seconds: float) -> None:
+        """Store unless a later version is there; a store that fails makes up for it before it is read again."""
+
+    def fill(self, key: str, version: int, value: str, seconds: float) -> None:
+        """Store what was only read, unless a later version is there; a store that fails may lose it."""
+
+    def forget(self, key: str) -> None:
+        """Drop an entry that cannot be believed."""
+
+    def ping(self) -> bool:
+        """Whether the store answers now."""
+
+
+class Cache:
+    """The extension: `cache.init_app(app)` picks Redis when `REDIS_URL` is set, else this process's memory."""
+
+    def init_app(self, app: Flask) -> None:
+        """Bind to `app`."""
+        url = app.config["REDIS_URL"]
+        app.extensions["cache"] = RedisCache(url, app.config["REDIS_TIMEOUT"]) if url else MemoryCache()
+        app.extensions["cache_fills"] = [threading.Lock() for _ in range(64)]
+
+    @property
+    def store(self) -> Store:
+        """The store of the current application."""
+        store: Store = current_app.extensions["cache"]
+        return store
+
+    def get_many(self, keys: Sequence[str]) -> list[Entry | None]:
+        """Return the entry of each key, or None for a miss."""
+        return [found and Entry(*found) for found in self.store.get_many(keys)]
+
+    def put(self, key: str, version: int, value: str) -> None:
+        """Store what was just committed."""
+        self.store.put(key, version, value, _lifetime())
+
+    def fill(self, key: str, version: int, value: str) -> None:
+        """Store what was just read."""
+        self.store.fill(key, version, value, _lifetime())
+
+    def bury(self, key: str) -> None:
+        """Mark the row behind `key` as deleted; the entry names its row, as every other does."""
+        self.put(key, TOMBSTONE_VERSION, key)
+
+    def forget(self, key: str) -> None:
+        """Drop an entry that cannot be believed."""
+        self.store.forget(key)
+
+    @contextmanager
+    def filling(self, key: str) -> Iterator[bool]:
+        """Let one thread of this process fill `key` at a time; yield whether another may just have filled it.
+
+        The wait is bounded: a reader that has waited long enough asks the database itself.
+        """
+        locks: list[threading.Lock] = current_app.extensions["cache_fills"]
+        lock = locks[hash(key) % len(locks)]
+        at_once = lock.acquire(blocking=False)
+        held = at_once or lock.acquire(timeout=_FILL_WAIT)
+        try:
+            yield not at_once
+        finally:
+            if held:
+                lock.release()
+
+
+def _lifetime() -> float:
+    """Return about `CACHE_TTL` seconds; jitter keeps the entries of one moment from ending in one moment."""
+    seconds: int = current_app.config["CACHE_TTL"]
+    return seconds * random.uniform(0.8, 1.0)  # noqa: S311 (no secret)

@@ -1,0 +1,36 @@
+"""Where a request comes from."""
+
+from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address, ip_network
+
+from flask import request
+
+
+def client_address() -> str:
+    """Return the address by which limits count; an IPv6 one as its /64, because one customer holds a whole /64.
+
+    `TRUSTED_PROXIES` decides whether X-Forwarded-For is believed (see `create_app`), never the client.
+    """
+    address = request.remote_addr or "unknown"
+    try:
+        parsed = ip_address(address)
+    except ValueError:  # a unix socket, or a proxy that forwards a name
+        return address
+    if isinstance(parsed, IPv6Address):
+        mapped = parsed.ipv4_mapped
+        return str(mapped) if mapped else str(ip_network((parsed, 64), strict=False))
+    return address
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What a person recognises a session by; both texts fit their columns."""
+
+    address: str
+    user_agent: str
+
+
+def client_device() -> Device:
+    """Return the device that sends the current request."""
+    user_agent = request.headers.get("User-Agent", "").replace("\0", "")  # which PostgreSQL does not store
+    return Device((request.remote_addr or "unknown")[:64], user_agent[:255])

@@ -1,0 +1,49 @@
+"""Cookie mode: tokens in cookies that scripts cannot read, and a double submit against forged requests.
+
+`__Host-` cookies come over TLS from this host alone. The CSRF token is an HMAC of the session id: another session's is
+no use (OWASP CSRF Cheat Sheet, "signed double submit").
+"""
+
+import hmac
+
+from flask import Response, current_app, request
+
+ACCESS, REFRESH, CSRF = "__Host-access_token", "__Host-refresh_token", "__Host-csrf_token"
+CSRF_HEADER = "X-CSRF-Token"
+_SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+
+
+def is_on() -> bool:
+    """Whether tokens travel in cookies."""
+    return "cookies" in current_app.config["JWT_TOKEN_LOCATION"]
+
+
+def set_tokens(response: Response, session_id: str, access_token: str, refresh_token: str | None) -> None:
+    """Give the browser its tokens; they end with the browser's session or their own."""
+    _set(response, ACCESS, access_token)
+    if refresh_token:
+        _set(response, REFRESH, refresh_token)
+    _set(response, CSRF, csrf_token(session_id), is_hidden=False)
+
+
+def clear_tokens(response: Response) -> None:
+    """Take the tokens back."""
+    for name in (ACCESS, REFRESH, CSRF):
+        response.delete_cookie(name, path="/", secure=True, samesite="Strict")
+
+
+def csrf_token(session_id: str) -> str:
+    """Return the token that a page must send back in the header."""
+    key = current_app.config["JWT_SECRET_KEY"].encode()
+    return hmac.digest(key, b"gatehouse csrf " + session_id.encode(), "sha256").hex()
+
+
+def is_forged(session_id: str) -> bool:
+    """Whether a request that changes something lacks the proof that a page of ours sent it."""
+    if request.method in _SAFE_METHODS:
+        return False
+    return not hmac.compare_digest(request.headers.get(CSRF_HEADER, "").encode(), csrf_token(session_id).encode())
+
+
+def _set(response: Response, name: str, value: str, *, is_hidden: bool = True) -> None:
+    response.set_cookie(name, value, path="/", secure=True, httponly=is_hidden, samesite="Strict")
