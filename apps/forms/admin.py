@@ -1,0 +1,33 @@
+"""What an admin asks for."""
+
+from typing import Any, ClassVar
+
+from wtforms import BooleanField, IntegerField, StringField
+from wtforms.validators import AnyOf, InputRequired, Length
+
+from apps.forms.fields import MOBILE, JsonForm, MayBeAbsent
+from apps.forms.query import CURSOR, LIMIT, QueryForm
+
+ROLES = ("user", "admin")
+SORTS = ("id", "-id", "username", "-username", "create_time", "-create_time")
+
+
+class UserListQuery(QueryForm):
+    """`GET /admin/users`."""
+
+    username = StringField(validators=[MayBeAbsent(), Length(1, 64)])
+    mobile = StringField(validators=[MayBeAbsent(), MOBILE])
+    role = StringField(validators=[MayBeAbsent(), AnyOf(ROLES)])
+    blocked = BooleanField(validators=[MayBeAbsent()])
+    sort = StringField(validators=[MayBeAbsent(), AnyOf(SORTS)])
+    limit = IntegerField(validators=LIMIT)
+    cursor = StringField(validators=CURSOR)
+
+
+class RoleForm(JsonForm):
+    """`PUT /admin/users/<id>/role`."""
+
+    action = "change role"
+    example: ClassVar[dict[str, Any]] = {"role": "admin"}
+
+    role = StringField(validators=[InputRequired(), AnyOf(ROLES)])

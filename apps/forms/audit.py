@@ -1,0 +1,16 @@
+"""Which events to list."""
+
+from wtforms import IntegerField
+from wtforms.validators import NumberRange
+
+from apps.forms.fields import MayBeAbsent
+from apps.forms.query import LIMIT, QueryForm
+from apps.utils.converters import MOST
+
+
+class AuditQuery(QueryForm):
+    """`GET /audit`."""
+
+    limit = IntegerField(validators=LIMIT)
+    cursor = IntegerField(validators=[MayBeAbsent(), NumberRange(1, MOST)])
+    user_id = IntegerField(validators=[MayBeAbsent(), NumberRange(1, MOST)])

@@ -1,0 +1,27 @@
+"""Login."""
+
+from typing import Any, ClassVar
+
+from wtforms import StringField
+from wtforms.validators import InputRequired, Length
+
+from apps.forms.fields import JsonForm
+from apps.utils import username
+
+
+class LoginForm(JsonForm):
+    """`POST /login`. Looser than sign-up: what cannot be a username is merely a wrong one."""
+
+    action = "login"
+    example: ClassVar[dict[str, Any]] = {"username": "12345678", "password": "12345678"}
+
+    username = StringField(validators=[InputRequired(), Length(1, 64)])
+    password = StringField(validators=[InputRequired(), Length(1, 128)])
+
+    def values(self) -> dict[str, Any]:
+        """Return the fields as the service takes them."""
+        return {"username": self.username.data, "password": self.password.data}
+
+    def account_key(self) -> str:
+        """Return the name that attempts are counted by."""
+        return username.key_of(self.values()["username"])
