@@ -1,0 +1,319 @@
+"""Every refusal that a client can see, one class each, and the handlers that turn them into the envelope.
+
+A class says its status, its stable `type`, the message for the client, and headers. The private cause goes to the log
+by `raise ... from`, never into the answer.
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from flask import Flask, Response
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from werkzeug.exceptions import HTTPException
+
+from apps.utils.response import HttpResponse
+
+logger = logging.getLogger(__name__)
+
+
+class ApiError(Exception):
+    """A refusal; raised by services, answered by the handlers below."""
+
+    status = 500
+    type = "internal_error"
+    message = "Something went wrong here. It has been logged."
+
+    @property
+    def fields(self) -> Mapping[str, Any] | None:
+        """The faults of a body's fields, for the errors that have any."""
+        return None
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Headers that go with the refusal."""
+        return {}
+
+
+class InvalidBody(ApiError):
+    """The body is not what the route takes; `fields` says where."""
+
+    status = 400
+    type = "invalid_body"
+    message = "invalid body"
+
+    def __init__(self, action: str, fields: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.message = f"{action} fail:{fields}"
+        self._fields = fields
+
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        """{field: [fault, ...]}, nested as the body is."""
+        return self._fields
+
+
+class WeakPassword(ApiError):
+    """A password that a guesser tries first."""
+
+    status = 400
+    type = "weak_password"
+    message = "This password is too easy to guess: it is in lists of leaked passwords, or holds the username."
+
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        """Name the field."""
+        return {"password": [self.message]}
+
+
+class Unauthorized(ApiError):
+    """401 in any form: RFC 6750, 3 asks for the challenge."""
+
+    status = 401
+    challenge = "Bearer"
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Tell the client which scheme to use."""
+        return {"WWW-Authenticate": self.challenge}
+
+
+class InvalidToken(Unauthorized):
+    """Bad, expired, revoked or of another kind: one text for all, so that nothing helps a forger."""
+
+    type = "invalid_token"
+    message = "The token is invalid, expired or revoked."
+    challenge = 'Bearer error="invalid_token"'
+
+
+class MissingToken(Unauthorized):
+    """The request carries no bearer token. RFC 6750, 3.1: then the challenge carries no error."""
+
+    type = "missing_token"
+    message = "This needs the header Authorization: Bearer <token>."
+
+
+class InvalidClient(Unauthorized):
+    """RFC 6749, 5.2: another service is unknown, or its secret is wrong; it authenticates by Basic."""
+
+    type = "invalid_client"
+    message = "The client id or the client secret is wrong."
+    challenge = 'Basic realm="gatehouse", charset="UTF-8"'
+
+
+class WrongCredentials(Unauthorized):
+    """Unknown user or wrong password: the two are never told apart."""
+
+    type = "wrong_credentials"
+    message = "The username or the password is wrong."
+
+
+class FreshTokenRequired(Unauthorized):
+    """The token is good, but comes from a refresh; RFC 9470, 3: log in again for this."""
+
+    type = "fresh_token_required"
+    message = "This needs an access token that comes straight from a login."
+    challenge = 'Bearer error="insufficient_user_authentication"'
+
+
+class Forbidden(ApiError):
+    """A good token, but not for this."""
+
+    status = 403
+    type = "forbidden"
+    message = "This is not allowed with your account."
+
+
+class CsrfFailed(ApiError):
+    """The token came in a cookie, and nothing proves that a page of ours sent the request."""
+
+    status = 403
+    type = "csrf_failed"
+    message = "This needs the header X-CSRF-Token with the value of the cookie __Host-csrf_token."
+
+
+class NotFound(ApiError):
+    """No path of ours, or one with an id that is none."""
+
+    status = 404
+    type = "not_found"
+    message = "There is nothing at this path."
+
+
+class UserNotFound(ApiError):
+    """Only an admin learns this; everybody else gets `Forbidden` for every id but their own."""
+
+    status = 404
+    type = "user_not_found"
+
+    def __init__(self, user_id: int) -> None:
+        super().__init__()
+        self.message = f"user not found: {user_id}"
+
+
+class SessionNotFound(ApiError):
+    """Unknown, ended, or somebody else's: the three are not told apart."""
+
+    status = 404
+    type = "session_not_found"
+    message = "You have no such session."
+
+
+class UsernameTaken(ApiError):
+    """Another account has this username, or one that reads the same."""
+
+    status = 409
+    type = "username_taken"
+    message = "This username is taken."
+
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        """Name the field."""
+        return {"username": [self.message]}
+
+
+class LastAdmin(ApiError):
+    """Without an admin nobody could make another."""
+
+    status = 409
+    type = "last_admin"
+    message = "The last admin cannot be deleted."
+
+
+class ConcurrentUpdate(ApiError):
+    """Somebody else changed the same row in the same moment, and went first."""
+
+    status = 409
+    type = "concurrent_update"
+    message = "This was changed by another request in the same moment. Read it and try again."
+
+
+class StaleVersion(ApiError):
+    """RFC 9110, 13.1.1: `If-Match` names a version that is not the current one."""
+
+    status = 412
+    type = "stale_version"
+    message = "This was changed since you read it. Read it again."
+
+
+class BodyTooLarge(ApiError):
+    """A body over `MAX_CONTENT_LENGTH`."""
+
+    status = 413
+    type = "request_entity_too_large"
+    message = "The body is larger than 64 kB."
+
+
+class UnsupportedMediaType(ApiError):
+    """A body that is not JSON."""
+
+    status = 415
+    type = "unsupported_media_type"
+    message = "The body must have the media type of the documentation, be in UTF-8, and not compressed."
+
+
+class TooManyRequests(ApiError):
+    """A limit was reached; `retry_after` is in seconds."""
+
+    status = 429
+    type = "too_many_requests"
+    message = "Too many requests. Try again later."
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__()
+        self._retry_after = max(1, int(retry_after + 0.999))
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """RFC 6585, 4: say when to come back."""
+        return {"Retry-After": str(self._retry_after)}
+
+
+class Unavailable(ApiError):
+    """Try again soon: 503 keeps a client's session, where a 401 would throw it away."""
+
+    status = 503
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """RFC 9110, 10.2.3: in a second or so."""
+        return {"Retry-After": "1"}
+
+
+class DatabaseUnavailable(Unavailable):
+    """The database is gone, or did not answer in time."""
+
+    type = "database_unavailable"
+    message = "The service cannot reach its database. Try again in a moment."
+
+
+class NotReady(Unavailable):
+    """The probe's answer when requests should go elsewhere; `fields` says what is down."""
+
+    type = "not_ready"
+    message = "Not ready."
+
+    def __init__(self, answers: Mapping[str, bool]) -> None:
+        super().__init__()
+        self._answers = answers
+
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        """{dependency: [fault]} for each that does not answer."""
+        return {name: ["does not answer"] for name, answers in self._answers.items() if not answers}
+
+
+class NoSigningKey(Unavailable):
+    """No key signs: the operator has to run `manage.py keys rotate`."""
+
+    type = "no_signing_key"
+    message = "The service cannot issue tokens yet."
+
+
+class Overloaded(Unavailable):
+    """More passwords to hash than there are processors for."""
+
+    type = "overloaded"
+    message = "The service is busy. Try again in a moment."
+
+
+def register_errors(app: Flask) -> None:
+    """Give every error of `app`, our own, Flask's, the database's or unforeseen, the shape of the envelope."""
+    app.register_error_handler(ApiError, _answer)
+    app.register_error_handler(HTTPException, _answer_http)
+    for lost in (OperationalError, InterfaceError, PoolTimeoutError):
+        app.register_error_handler(lost, _answer_database)
+    app.register_error_handler(Exception, _answer_unforeseen)
+
+
+def _answer(error: ApiError) -> Response:
+    if error.__cause__ is not None:
+        logger.info("refused", extra={"event": "refused", "error_type": error.type, "cause": repr(error.__cause__)})
+    return HttpResponse.error(error.status, error.type, error.message, error.fields, error.headers)
+
+
+# What Werkzeug refuses for a documented route.
+_DOCUMENTED: dict[int, type[ApiError]] = {error.status: error for error in (NotFound, BodyTooLarge)}
+
+
+def _answer_http(error: HTTPException) -> Response:
+    """Answer what Flask and Werkzeug refuse: unknown paths, other methods, bodies that are too large."""
+    status = error.code or 500
+    if status in _DOCUMENTED:
+        return _answer(_DOCUMENTED[status]())
+    headers = dict(error.get_headers())
+    headers.pop("Content-Type", None)
+    return HttpResponse.error(
+        status, error.name.lower().replace(" ", "_"), error.description or error.name, headers=headers
+    )
+
+
+def _answer_database(error: DBAPIError | PoolTimeoutError) -> Response:
+    logger.error("database unavailable", extra={"event": "database.unavailable", "cause": str(error)})
+    return _answer(DatabaseUnavailable())
+
+
+def _answer_unforeseen(error: Exception) -> Response:
+    logger.error("unforeseen error", exc_info=error, extra={"event": "error"})
+    return _answer(ApiError())

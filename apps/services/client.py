@@ -1,0 +1,67 @@
+"""Clients: other services that may ask about tokens and end them."""
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Sequence
+
+from sqlalchemy import select
+
+from apps.errors import InvalidClient
+from apps.extensions import db
+from apps.models import Client
+from apps.services.audit import record
+from apps.utils.transaction import reading, transactional
+
+
+def add_client(name: str) -> tuple[Client, str]:
+    """Add a client and return it with its secret, which is shown this once."""
+    secret = secrets.token_urlsafe(32)
+    return _insert(name, _digest(secret)), secret
+
+
+def remove_client(client_id: str) -> bool:
+    """Remove a client; return whether there was one."""
+    return _delete(client_id)
+
+
+@reading
+def list_clients() -> Sequence[Client]:
+    """Return all clients, the oldest first."""
+    return db.session.scalars(select(Client).order_by(Client.create_time)).all()
+
+
+def authenticate_client(client_id: str, secret: str) -> Client:
+    """Return the client with these credentials. Raises `InvalidClient`."""
+    client = _find(client_id)
+    stored = bytes(client.secret_digest) if client else bytes(32)
+    if not hmac.compare_digest(stored, _digest(secret)) or client is None:
+        raise InvalidClient
+    return client
+
+
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()
+
+
+@reading
+def _find(client_id: str) -> Client | None:
+    return db.session.get(Client, client_id)
+
+
+@transactional
+def _insert(name: str, secret_digest: bytes) -> Client:
+    client = Client(id=secrets.token_hex(8), name=name, secret_digest=secret_digest)
+    db.session.add(client)
+    record("client.add", None, client=client.id)
+    return client
+
+
+@transactional
+def _delete(client_id: str) -> bool:
+    client = db.session.get(Client, client_id)
+    if client is None:
+        return False
+    db.session.delete(client)
+    record("client.remove", None, client=client_id)
+    return True

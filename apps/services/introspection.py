@@ -1,0 +1,36 @@
+"""What another service may learn of a token, and how it ends one."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from apps.errors import InvalidToken
+from apps.services.session import end_session
+from apps.services.token import Identity, authenticate_any
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveToken:
+    """A token that would be accepted now."""
+
+    identity: Identity
+    claims: dict[str, Any]
+
+
+def introspect(token: str) -> ActiveToken | None:
+    """Return what an access or refresh token says if it is good now. A retired refresh token is not."""
+    try:
+        identity, claims = authenticate_any(token)
+    except InvalidToken:
+        return None
+    if claims["type"] == "refresh" and claims["gen"] != identity.session.refresh_generation:
+        return None
+    return ActiveToken(identity, claims)
+
+
+def revoke(token: str) -> None:
+    """End the session of a good token; RFC 7009, 2.2: any other needs nothing done."""
+    try:
+        identity, _ = authenticate_any(token)
+    except InvalidToken:
+        return
+    end_session(identity.session.id, "revoked_by_client")

@@ -1,0 +1,197 @@
+"""Signing keys: published, then signing, then only verifying, then retired.
+
+A key is published before it signs, for longer than any process takes to notice, so no process meets a token of a key
+that it does not know (RFC 7517, 4.5). Processes read the keys every `JWT_KEYS_RELOAD` seconds and keep the last good
+ones while the database is gone.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from flask import Flask, current_app
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+
+from apps.errors import NoSigningKey
+from apps.extensions import db
+from apps.models import SigningKey
+from apps.services.audit import record
+from apps.utils import clock, crypto, jwk
+from apps.utils.transaction import reading, transactional
+
+logger = logging.getLogger(__name__)
+
+_UNKNOWN_KID_INTERVAL = 1.0  # seconds between reloads that unknown key ids can cause
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key as a process uses it."""
+
+    kid: str
+    private_key: jwk.PrivateKey
+    public_jwk: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRing:
+    """The keys as they were read: the one that signs, and all that verify."""
+
+    signing: Key | None
+    verifying: dict[str, Key]
+    read_at: float
+
+
+class KeyFault(Exception):
+    """An operator asked for what would break tokens; the message says what."""
+
+
+def init_app(app: Flask) -> None:
+    """Give `app` an empty ring; it is filled when it is first asked for."""
+    app.extensions["key_ring"] = KeyRing(None, {}, float("-inf"))
+    app.extensions["key_ring_lock"] = threading.Lock()
+
+
+def signing_key() -> Key:
+    """Return the key that signs. Raises `NoSigningKey`."""
+    key = _ring().signing or _ring(max_age=0).signing  # the first key is found at once
+    if key is None:
+        raise NoSigningKey
+    return key
+
+
+def verification_key(kid: str) -> Key | None:
+    """Return the key with this id if it verifies."""
+    ring = _ring()
+    if kid not in ring.verifying:
+        ring = _ring(max_age=_UNKNOWN_KID_INTERVAL)
+    return ring.verifying.get(kid)
+
+
+def public_jwks() -> list[dict[str, Any]]:
+    """Return the public halves of all keys that verify, or soon will."""
+    return [key.public_jwk for key in _ring().verifying.values()]
+
+
+def publish_key(algorithm: str) -> SigningKey:
+    """Make a key that verifies and does not sign yet."""
+    key = jwk.make_private_key(algorithm)
+    kid: str = jwk.to_public_jwk(key, algorithm)["kid"]
+    return _insert(kid, algorithm, jwk.to_text(key))
+
+
+def activate_key(kid: str) -> SigningKey:
+    """Let a published key sign from now on; the one before goes on verifying. Raises `KeyFault`."""
+    return _activate(kid)
+
+
+def retire_key(kid: str, *, even_if_tokens_live: bool) -> SigningKey:
+    """Stop verifying by a key. Raises `KeyFault` for the one that signs and, unless told, while its tokens may live."""
+    return _retire(kid, even_if_tokens_live)
+
+
+@reading
+def list_keys() -> Sequence[SigningKey]:
+    """Return all keys that are not retired, the newest first."""
+    return db.session.scalars(
+        select(SigningKey).where(SigningKey.retire_time.is_(None)).order_by(SigningKey.create_time.desc())
+    ).all()
+
+
+def state_of(key: SigningKey, keys: Sequence[SigningKey]) -> str:
+    """Return "signing", "published" (not yet signing) or "verifying" (no longer)."""
+    if key.activate_time is None:
+        return "published"
+    return "signing" if key.kid == _signing_kid(keys) else "verifying"
+
+
+def _signing_kid(keys: Sequence[SigningKey]) -> str | None:
+    active = [(key.activate_time, key.kid) for key in keys if key.activate_time]
+    return max(active)[1] if active else None
+
+
+def _ring(max_age: float | None = None) -> KeyRing:
+    """Return the ring, read anew when it is older than `max_age` seconds; one thread reads, the others wait."""
+    limit: float = current_app.config["JWT_KEYS_RELOAD"] if max_age is None else max_age
+    ring: KeyRing = current_app.extensions["key_ring"]
+    if time.monotonic() - ring.read_at < limit:
+        return ring
+    with current_app.extensions["key_ring_lock"]:
+        ring = current_app.extensions["key_ring"]
+        if time.monotonic() - ring.read_at >= limit:
+            ring = current_app.extensions["key_ring"] = _read_ring(ring)
+    return ring
+
+
+def _read_ring(last_good: KeyRing) -> KeyRing:
+    try:
+        rows = list_keys()
+    except SQLAlchemyError as error:
+        if not last_good.verifying:
+            raise
+        logger.warning("keeping the last good keys", extra={"event": "keys.unread", "cause": str(error)})
+        return KeyRing(last_good.signing, last_good.verifying, time.monotonic())
+    known = last_good.verifying
+    keys = {row.kid: known.get(row.kid) or _open(row) for row in rows}
+    signing = _signing_kid(rows)
+    return KeyRing(keys[signing] if signing else None, keys, time.monotonic())
+
+
+def _open(row: SigningKey) -> Key:
+    private_key = jwk.from_text(crypto.decrypt(row.private_key_ciphertext, _context(row.kid)))
+    return Key(row.kid, private_key, jwk.to_public_jwk(private_key, row.algorithm))
+
+
+def _context(kid: str) -> str:
+    return f"signing_keys.private_key:{kid}"
+
+
+@transactional
+def _insert(kid: str, algorithm: str, text: str) -> SigningKey:
+    row = SigningKey(kid=kid, algorithm=algorithm, private_key_ciphertext=crypto.encrypt(text, _context(kid)))
+    db.session.add(row)
+    record("key.publish", None, kid=kid, algorithm=algorithm)
+    return row
+
+
+@transactional
+def _activate(kid: str) -> SigningKey:
+    row = _lock(kid)
+    row.activate_time = clock.now()
+    record("key.activate", None, kid=kid)
+    return row
+
+
+@transactional
+def _retire(kid: str, even_if_tokens_live: bool) -> SigningKey:
+    row = _lock(kid)
+    keys = db.session.scalars(select(SigningKey).where(SigningKey.retire_time.is_(None))).all()
+    if kid == _signing_kid(keys):
+        raise KeyFault("this key signs; rotate first")
+    replaced = _replaced_at(row, keys)
+    longest: timedelta = current_app.config["JWT_REFRESH_TOKEN_EXPIRES"]
+    if replaced and clock.now() - replaced < longest and not even_if_tokens_live:
+        raise KeyFault(f"tokens that it signed may live until {replaced + longest:%Y-%m-%d %H:%M:%S} UTC")
+    row.retire_time = clock.now()
+    record("key.retire", None, kid=kid)
+    return row
+
+
+def _replaced_at(row: SigningKey, keys: Sequence[SigningKey]) -> datetime | None:
+    """Return when the next key began to sign instead of this one; None if this one never signed."""
+    if row.activate_time is None:
+        return None
+    times = [key.activate_time for key in keys if key.activate_time]
+    return min((moment for moment in times if moment > row.activate_time), default=None)
+
+
+def _lock(kid: str) -> SigningKey:
+    row = db.session.get(SigningKey, kid, with_for_update=True)
+    if row is None or row.retire_time:
+        raise KeyFault("there is no such key")
+    return row

@@ -1,0 +1,166 @@
+"""Login: a password against an account, and the brake on guessing one."""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import timedelta
+
+from flask import current_app
+from sqlalchemy import delete, select, update
+from sqlalchemy.exc import IntegrityError
+
+from apps.errors import Overloaded, TooManyRequests, WrongCredentials
+from apps.extensions import db
+from apps.models import LoginAttempt, Session, User
+from apps.services.audit import record, record_alone
+from apps.services.session import open_session
+from apps.services.snapshot import publish
+from apps.utils import clock, password_hash
+from apps.utils.client import Device
+from apps.utils.transaction import reading, transactional
+from apps.utils.username import key_of
+
+_FORGOTTEN_AFTER = timedelta(days=1)
+_MOST_TRIES = 5  # to count an attempt among many others on one name
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A user, the session that was just opened for them, and those that had to end for it."""
+
+    user: User
+    session: Session
+    ended: list[Session]
+
+
+def log_in(username: str, password: str, device: Device) -> Login:
+    """Open a session for the right password.
+
+    Unknown user and wrong password cost the same work and give the same answer. Raises `WrongCredentials`,
+    `TooManyRequests` while the account makes its guesser wait, `Overloaded`.
+    """
+    key = key_of(username)
+    _count_attempt(key)
+    login = _enter(key, password, device) or _enter(key, password, device)
+    if login is None:
+        raise WrongCredentials
+    publish(login.user, login.session, *login.ended)
+    return login
+
+
+def verify_password(key: str, password: str) -> User:
+    """Return the user with this canonical name if the password is theirs; the guess counts as one at login does.
+
+    Raises `WrongCredentials`, `TooManyRequests`, `Overloaded`.
+    """
+    _count_attempt(key)
+    return _check_password(key, password)
+
+
+def forget_attempts(key: str) -> None:
+    """Start the count anew after a right password; part of the caller's transaction."""
+    # Not deleted: parallel logins would race to insert the row again.
+    db.session.execute(update(LoginAttempt).where(LoginAttempt.username_digest == _digest(key)).values(failed_count=0))
+
+
+def _enter(key: str, password: str, device: Device) -> Login | None:
+    """Return None if the hash was replaced while it was looked at: by a new password, or by a login that rehashed."""
+    user = _check_password(key, password)
+    return _open(user.id, key, user.password_hash, _better_hash(password, user.password_hash), device)
+
+
+def _check_password(key: str, password: str) -> User:
+    user = _find(key)
+    try:
+        is_right = password_hash.matches(password, user.password_hash if user else None)
+    except Overloaded:
+        take_back_attempt(key)  # nothing was guessed
+        raise
+    if user is None or not is_right or user.block_time:
+        record_alone("login", user.id if user else None, outcome="failure")
+        raise WrongCredentials
+    return user
+
+
+def _better_hash(password: str, stored: str) -> str | None:
+    try:
+        return password_hash.make(password) if password_hash.is_outdated(stored) else None
+    except Overloaded:  # a later login will do
+        return None
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode()).digest()
+
+
+def _count_attempt(key: str) -> None:
+    """Count an attempt before the password is looked at: a hundred at once guess no more often than ten in a row."""
+    for _ in range(_MOST_TRIES):
+        try:
+            return _count(_digest(key))
+        except IntegrityError:  # another attempt inserted the row in the same moment
+            continue
+    raise TooManyRequests(1)
+
+
+@transactional
+def _count(digest: bytes) -> None:
+    attempts = db.session.get(LoginAttempt, digest, with_for_update=True)
+    now = clock.now()  # after the wait for the row
+    if attempts is None:
+        _drop_forgotten()
+        attempts = LoginAttempt(username_digest=digest, failed_count=0, next_allowed_time=now)
+        db.session.add(attempts)
+    wait = attempts.next_allowed_time - now
+    if wait > timedelta(0) and _delay(attempts.failed_count):
+        raise TooManyRequests(wait.total_seconds())
+    if wait < -_FORGOTTEN_AFTER:
+        attempts.failed_count = 0
+    attempts.failed_count += 1
+    attempts.next_allowed_time = now + _delay(attempts.failed_count)
+
+
+def _delay(failed_count: int) -> timedelta:
+    """Return the wait after so many failures: none, then a second, doubling up to `FAILED_LOGIN_MAX_DELAY`."""
+    beyond = failed_count - current_app.config["FAILED_LOGIN_ALLOWANCE"]
+    if beyond < 0:
+        return timedelta(0)
+    longest: timedelta = current_app.config["FAILED_LOGIN_MAX_DELAY"]
+    return min(timedelta(seconds=2 ** min(beyond, 20)), longest)
+
+
+def _drop_forgotten() -> None:
+    """Delete up to two rows that no longer count, for each one added: the table cannot grow without end."""
+    old = select(LoginAttempt.username_digest).where(LoginAttempt.next_allowed_time < clock.now() - _FORGOTTEN_AFTER)
+    digests = db.session.scalars(old.limit(2)).all()
+    if digests:
+        db.session.execute(delete(LoginAttempt).where(LoginAttempt.username_digest.in_(digests)))
+
+
+@transactional
+def take_back_attempt(key: str) -> None:
+    """Let the last attempt not count: nothing was guessed, or it was right."""
+    attempts = db.session.get(LoginAttempt, _digest(key), with_for_update=True)
+    if attempts and attempts.failed_count > 0:
+        attempts.failed_count -= 1
+        attempts.next_allowed_time = clock.now()
+
+
+@reading
+def _find(key: str) -> User | None:
+    return db.session.scalars(select(User).where(User.username_key == key)).one_or_none()
+
+
+@transactional
+def _open(user_id: int, key: str, verified_hash: str, new_hash: str | None, device: Device) -> Login | None:
+    """Open the session if the hash that was verified is still the user's."""
+    user = db.session.get(User, user_id, with_for_update=True)
+    if user is None or user.password_hash != verified_hash:
+        return None
+    if user.block_time:
+        raise WrongCredentials
+    if new_hash:
+        user.password_hash = new_hash
+    forget_attempts(key)
+    opened = open_session(user_id, device)
+    record("login", user_id, session=opened.session.id)
+    return Login(user, opened.session, opened.ended)

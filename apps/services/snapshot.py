@@ -1,0 +1,151 @@
+"""What the cache keeps of a user and of a session, and how it is kept true.
+
+A snapshot holds the id of its row and is believed only for that row (SECURITY K1), so even a cache that mixes up its
+answers cannot show one user's data to another. The mobile number stays encrypted.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TypeVar
+
+import msgspec
+from flask import current_app
+
+from apps.extensions import cache
+from apps.models import Session, User
+from apps.models.user import mobile_context
+from apps.utils import crypto
+from apps.utils.cache import Entry
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+_SCHEMA = "2"  # raise it when a snapshot changes its shape: old entries then are misses
+
+
+class UserSnapshot(msgspec.Struct, frozen=True):
+    """A row of `users`, as far as requests need it."""
+
+    id: int
+    version: int
+    username: str
+    age: int
+    role: str
+    is_blocked: bool
+    mobile_ciphertext: bytes
+
+    @property
+    def mobile(self) -> str:
+        """The mobile number, in clear."""
+        return crypto.decrypt(self.mobile_ciphertext, mobile_context(self.id))
+
+
+class SessionSnapshot(msgspec.Struct, frozen=True):
+    """A row of `sessions`, as far as requests need it."""
+
+    id: str
+    user_id: int
+    version: int
+    refresh_generation: int
+    last_used_time: datetime
+    expire_time: datetime
+    end_time: datetime
+    revoke_time: datetime | None
+
+
+def user_key(user_id: int) -> str:
+    """Return the cache key of a user; the braces put all keys of one user on one node of a cluster."""
+    return f"{current_app.config['CACHE_PREFIX']}:{_SCHEMA}:{{u:{user_id}}}:user"
+
+
+def session_key(user_id: int, session_id: str) -> str:
+    """Return the cache key of a session."""
+    return f"{current_app.config['CACHE_PREFIX']}:{_SCHEMA}:{{u:{user_id}}}:session:{session_id}"
+
+
+def snapshot_user(user: User) -> UserSnapshot:
+    """Return what the cache keeps of `user`."""
+    return UserSnapshot(
+        id=user.id,
+        version=user.version,
+        username=user.username,
+        age=user.age,
+        role=user.role,
+        is_blocked=user.block_time is not None,
+        mobile_ciphertext=bytes(user.mobile_ciphertext),
+    )
+
+
+def snapshot_session(session: Session) -> SessionSnapshot:
+    """Return what the cache keeps of `session`."""
+    return SessionSnapshot(
+        id=session.id,
+        user_id=session.user_id,
+        version=session.version,
+        refresh_generation=session.refresh_generation,
+        last_used_time=session.last_used_time,
+        expire_time=session.expire_time,
+        end_time=session.end_time,
+        revoke_time=session.revoke_time,
+    )
+
+
+def publish(*rows: User | Session) -> None:
+    """Put rows, as they were just committed, into the cache."""
+    for row in rows:
+        cache.put(*_entry(row))
+
+
+def fill(*rows: User | Session) -> None:
+    """Put rows, as they were just read, into the cache."""
+    for row in rows:
+        cache.fill(*_entry(row))
+
+
+def _entry(row: User | Session) -> tuple[str, int, str]:
+    if isinstance(row, User):
+        return user_key(row.id), row.version, _encode(snapshot_user(row))
+    return session_key(row.user_id, row.id), row.version, _encode(snapshot_session(row))
+
+
+def _encode(snapshot: UserSnapshot | SessionSnapshot) -> str:
+    return msgspec.json.encode(snapshot).decode()
+
+
+def bury_user(user_id: int) -> None:
+    """Tell the cache that the user is deleted; without a user no session of theirs counts."""
+    cache.bury(user_key(user_id))
+
+
+class Found(msgspec.Struct, frozen=True):
+    """What the cache knows of a user and one session of theirs."""
+
+    user: UserSnapshot | None
+    session: SessionSnapshot | None
+    is_deleted: bool = False
+
+
+def look_up(user_id: int, session_id: str) -> Found:
+    """Ask the cache, in one round trip."""
+    keys: Sequence[str] = [user_key(user_id), session_key(user_id, session_id)]
+    user_entry, session_entry = cache.get_many(keys)
+    if user_entry and user_entry.is_tombstone and user_entry.value == keys[0]:
+        return Found(None, None, is_deleted=True)
+    return Found(
+        _decode(keys[0], user_entry, UserSnapshot, id=user_id),
+        _decode(keys[1], session_entry, SessionSnapshot, id=session_id, user_id=user_id),
+    )
+
+
+def _decode(key: str, entry: Entry | None, type_: type[S], **owner: int | str) -> S | None:
+    """Return the snapshot of an entry; one that is corrupt, or another's, is dropped and counts as a miss."""
+    if entry is None:
+        return None
+    try:
+        snapshot = msgspec.json.decode(entry.value, type=type_)
+    except msgspec.DecodeError:
+        snapshot = None
+    expected = {**owner, "version": entry.version}
+    if snapshot and all(getattr(snapshot, name) == value for name, value in expected.items()):
+        return snapshot
+    cache.forget(key)
+    return None

@@ -1,0 +1,236 @@
+"""Tokens: issued for a session, and checked more strictly than the libraries do.
+
+Flask-JWT-Extended signs and decodes. Before a key is handed out for decoding, the token's header and claims must have
+exactly the shape that this service gives them (SECURITY F2): the library takes a token without `exp`, or with any
+`type` but "refresh", for an access token.
+"""
+
+import re
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal
+
+import jwt as pyjwt
+from flask import current_app
+from flask_jwt_extended import create_access_token, create_refresh_token, decode_token
+from flask_jwt_extended.exceptions import JWTExtendedException
+from sqlalchemy import select
+
+from apps.errors import InvalidToken
+from apps.extensions import cache, db, jwt
+from apps.models import Session, User
+from apps.services import session as session_service
+from apps.services.key import Key, signing_key, verification_key
+from apps.services.snapshot import (
+    SessionSnapshot,
+    UserSnapshot,
+    fill,
+    look_up,
+    snapshot_session,
+    snapshot_user,
+    user_key,
+)
+from apps.utils import clock
+from apps.utils.converters import MOST
+from apps.utils.transaction import reading
+
+Kind = Literal["access", "refresh"]
+
+_MOST_CHARACTERS = 2048  # ours have about 400
+_ACCESS_CLAIMS = {
+    "iss": str,
+    "aud": str,
+    "sub": str,
+    "sid": str,
+    "jti": str,
+    "type": str,
+    "exp": int,
+    "nbf": int,
+    "iat": int,
+    "fresh": bool,
+}
+_CLAIM_TYPES = {"access": _ACCESS_CLAIMS, "refresh": {**_ACCESS_CLAIMS, "gen": int}}
+# RFC 7515, 2 and 7.1: three parts, without padding. PyJWT takes a signature with its padding, a second spelling.
+_COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+_signing: ContextVar[Key] = ContextVar("signing")
+_SUBJECT = re.compile(r"[1-9][0-9]{0,18}")
+_SESSION_ID = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who sends a request: the user and the session behind a token that was just found good."""
+
+    user: UserSnapshot
+    session: SessionSnapshot
+    is_fresh: bool
+    generation: int  # of a refresh token; 0 in an access token
+    from_cache: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPair:
+    """What a login gives, and a refresh; without rotation a refresh gives no refresh token."""
+
+    access_token: str
+    refresh_token: str | None
+
+
+def issue_pair(session: Session) -> TokenPair:
+    """Return the tokens of a session that was just opened; the access token is fresh."""
+    return TokenPair(_issue_access_token(session, is_fresh=True), _issue_refresh_token(session))
+
+
+def refresh(identity: Identity) -> TokenPair:
+    """Return new tokens for the session of a refresh token. The access token is not fresh. Raises `InvalidToken`."""
+    if not current_app.config["JWT_REFRESH_ROTATION"]:
+        if identity.generation != identity.session.refresh_generation:  # retired while rotation was on
+            raise InvalidToken
+        session_service.note_use(identity.session)
+        return TokenPair(_issue_access_token(identity.session, is_fresh=False), None)
+    session = session_service.rotate(identity.session.id, identity.generation)
+    return TokenPair(_issue_access_token(session, is_fresh=False), _issue_refresh_token(session))
+
+
+def authenticate(token: str, kind: Kind) -> Identity:
+    """Return who `token` speaks for.
+
+    Costs one round trip to the cache and, on a miss, one query. Raises `InvalidToken` for every token that is not a
+    whole, unexpired one of this `kind`, of a user who exists and a session that goes on.
+    """
+    identity, claims = authenticate_any(token)
+    if claims["type"] != kind:
+        raise InvalidToken
+    return identity
+
+
+def authenticate_any(token: str) -> tuple[Identity, dict[str, Any]]:
+    """Return who `token` speaks for, whichever kind it is, and its claims. Raises `InvalidToken`."""
+    claims = _verify(token)
+    identity = _identify(claims)
+    if identity is None or identity.user.is_blocked:
+        raise InvalidToken
+    if identity.session.revoke_time or identity.session.end_time <= clock.now():
+        raise InvalidToken
+    return identity, claims
+
+
+def _issue_access_token(session: Session | SessionSnapshot, *, is_fresh: bool) -> str:
+    _choose_key()
+    lifetime = min(current_app.config["JWT_ACCESS_TOKEN_EXPIRES"], session.end_time - clock.now())
+    claims = {"sid": session.id}
+    token: str = create_access_token(
+        str(session.user_id), fresh=is_fresh, expires_delta=lifetime, additional_claims=claims
+    )
+    return token
+
+
+def _issue_refresh_token(session: Session) -> str:
+    """Return the refresh token that the row promises: the same one however often it is asked for.
+
+    So a retry within the grace window gets the token that the lost answer held, and none is stored, not even hashed.
+    """
+    _choose_key()
+    issued = int((session.rotate_time or session.create_time).timestamp())
+    claims = {
+        "sid": session.id,
+        "gen": session.refresh_generation,
+        "jti": f"{session.id}.{session.refresh_generation}",
+        "iat": issued,
+        "nbf": issued,
+        "exp": int(session.expire_time.timestamp()),
+    }
+    token: str = create_refresh_token(str(session.user_id), additional_claims=claims)
+    return token
+
+
+def _verify(token: str) -> dict[str, Any]:
+    if len(token) > _MOST_CHARACTERS or not _COMPACT.fullmatch(token):
+        raise InvalidToken
+    try:
+        claims: dict[str, Any] = decode_token(token)
+    except (pyjwt.PyJWTError, JWTExtendedException, RecursionError) as error:
+        raise InvalidToken from error
+    return claims
+
+
+def _is_asymmetric() -> bool:
+    return bool(current_app.config["JWT_ALGORITHM"] != "HS256")
+
+
+def _choose_key() -> None:
+    """Take the key that signs now, for both of the callbacks below: between them it could change."""
+    if _is_asymmetric():
+        _signing.set(signing_key())
+
+
+@jwt.encode_key_loader
+def _signing_secret(_identity: str) -> Any:
+    """Return what tokens are signed with."""
+    return _signing.get().private_key if _is_asymmetric() else current_app.config["JWT_SECRET_KEY"]
+
+
+@jwt.additional_headers_loader
+def _signing_header(_identity: str) -> dict[str, str]:
+    """Name the key, where there is more than one."""
+    return {"kid": _signing.get().kid} if _is_asymmetric() else {}
+
+
+@jwt.decode_key_loader
+def _verification_key(header: dict[str, Any], claims: dict[str, Any]) -> Any:
+    """Return the key for a token of exactly our shape; its signature is not checked yet, and nothing is believed."""
+    expected = {"alg": current_app.config["JWT_ALGORITHM"], "typ": "JWT"}
+    if _is_asymmetric():
+        expected["kid"] = header.get("kid", "")
+    if header != expected or not isinstance(expected.get("kid", ""), str):
+        raise pyjwt.InvalidTokenError("a header that this service does not make")
+    if not _has_our_claims(claims):
+        raise pyjwt.InvalidTokenError("claims that this service does not make")
+    if not _is_asymmetric():
+        secret: str = current_app.config["JWT_SECRET_KEY"]
+        return secret
+    key = verification_key(header["kid"])
+    if key is None:
+        raise pyjwt.InvalidTokenError("a key that is not, or no longer, ours")
+    return key.private_key.public_key()
+
+
+def _has_our_claims(claims: dict[str, Any]) -> bool:
+    expected = _CLAIM_TYPES.get(str(claims.get("type")))
+    if {name: type(value) for name, value in claims.items()} != expected:
+        return False
+    if not (_SUBJECT.fullmatch(claims["sub"]) and _SESSION_ID.fullmatch(claims["sid"])):
+        return False
+    if int(claims["sub"]) > MOST:  # which SQLite's driver cannot even ask for
+        return False
+    lifetime: timedelta = current_app.config[f"JWT_{claims['type'].upper()}_TOKEN_EXPIRES"]
+    seconds: int = claims["exp"] - claims["iat"]
+    return 0 < seconds <= lifetime.total_seconds()
+
+
+def _identify(claims: dict[str, Any]) -> Identity | None:
+    user_id, session_id = int(claims["sub"]), claims["sid"]
+    is_fresh, generation = claims["fresh"], claims.get("gen", 0)
+    found = look_up(user_id, session_id)
+    if found.is_deleted:
+        return None
+    if found.user and found.session:
+        return Identity(found.user, found.session, is_fresh, generation, from_cache=True)
+    with cache.filling(user_key(user_id)) as may_be_filled:
+        if may_be_filled:
+            found = look_up(user_id, session_id)
+            if found.user and found.session:
+                return Identity(found.user, found.session, is_fresh, generation, from_cache=True)
+        rows = _read(user_id, session_id)
+        if rows is None:
+            return None
+        fill(*rows)
+        return Identity(snapshot_user(rows[0]), snapshot_session(rows[1]), is_fresh, generation, from_cache=False)
+
+
+@reading
+def _read(user_id: int, session_id: str) -> tuple[User, Session] | None:
+    query = select(User, Session).join(Session, Session.user_id == User.id)
+    row = db.session.execute(query.where(User.id == user_id, Session.id == session_id)).one_or_none()
+    return row and (row[0], row[1])
