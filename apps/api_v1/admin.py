@@ -1,0 +1,121 @@
+"""What admins may do, under `/admin/`."""
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from flask import Response
+from flask.views import MethodView
+
+from apps.api_v1 import api_v1
+from apps.api_v1.user import NoAnswer, author_of
+from apps.errors import ConcurrentUpdate, LastAdmin, StaleVersion, UserNotFound
+from apps.forms.admin import RoleForm, UserListQuery
+from apps.models import User
+from apps.services import admin
+from apps.services.token import Identity
+from apps.services.user import delete_user, read_user
+from apps.utils.contract import Policy
+from apps.utils.endpoint import endpoint
+from apps.utils.response import HttpResponse
+
+
+class AccountAnswer(msgspec.Struct):
+    """What an admin sees of a user."""
+
+    id: int
+    username: str
+    age: int
+    mobile: str
+    role: str
+    blocked: bool
+    create_time: datetime
+    update_time: datetime
+
+
+class AccountListAnswer(msgspec.Struct):
+    """A page of users; `next` is the `cursor` of the page after it, null on the last one."""
+
+    data: list[AccountAnswer]
+    next: str | None
+
+
+def _account(user: User) -> AccountAnswer:
+    is_blocked = user.block_time is not None
+    return AccountAnswer(
+        *(user.id, user.username, user.age, user.mobile, user.role, is_blocked, user.create_time, user.update_time)
+    )
+
+
+def _answer_account(user: User) -> Response:
+    """Answer with a user, and with the version that a later If-Match may name."""
+    response = HttpResponse.success(_account(user))
+    response.set_etag(str(user.version))
+    return response
+
+
+@api_v1.get("/admin/users")
+@endpoint(policy=Policy.ADMIN, token="access", query=UserListQuery, answer=AccountListAnswer)
+def list_users(identity: Identity, query: dict[str, Any]) -> Response:  # noqa: ARG001 (the policy needed it)
+    """List users, a page at a time."""
+    page = admin.list_users(query)
+    return HttpResponse.success(AccountListAnswer([_account(user) for user in page.users], page.next))
+
+
+@api_v1.post("/admin/users/<id:user_id>/block")
+@endpoint(policy=Policy.ADMIN, token="access", answer=AccountAnswer, errors=(UserNotFound, LastAdmin, ConcurrentUpdate))
+def block(user_id: int, identity: Identity) -> Response:  # noqa: ARG001
+    """Block a user: all sessions end, and no login succeeds."""
+    return _answer_account(admin.block_user(user_id))
+
+
+@api_v1.post("/admin/users/<id:user_id>/unblock")
+@endpoint(policy=Policy.ADMIN, token="access", answer=AccountAnswer, errors=(UserNotFound, ConcurrentUpdate))
+def unblock(user_id: int, identity: Identity) -> Response:  # noqa: ARG001
+    """Unblock a user."""
+    return _answer_account(admin.unblock_user(user_id))
+
+
+@api_v1.put("/admin/users/<id:user_id>/role")
+@endpoint(
+    policy=Policy.ADMIN,
+    token="access",
+    form=RoleForm,
+    answer=AccountAnswer,
+    errors=(UserNotFound, LastAdmin, ConcurrentUpdate),
+)
+def change_role(user_id: int, identity: Identity, form: RoleForm) -> Response:  # noqa: ARG001
+    """Change a user's role."""
+    return _answer_account(admin.change_role(user_id, form.data["role"]))
+
+
+@api_v1.delete("/admin/users/<id:user_id>/sessions")
+@endpoint(policy=Policy.ADMIN, token="access", answer=NoAnswer, errors=(UserNotFound,))
+def end_sessions(user_id: int, identity: Identity) -> Response:  # noqa: ARG001
+    """End every session of a user."""
+    admin.end_sessions_of(user_id)
+    return HttpResponse.success()
+
+
+class AccountAPI(MethodView):
+    """`/admin/users/<id>`: one rule, so that an id which is none is not found, whatever the method."""
+
+    @endpoint(policy=Policy.ADMIN, token="access", answer=AccountAnswer, errors=(UserNotFound,))
+    def get(self, user_id: int, identity: Identity) -> Response:  # noqa: ARG002 (the policy needed it)
+        """Read a user, with what only admins see."""
+        return _answer_account(read_user(user_id))
+
+    @endpoint(
+        policy=Policy.ADMIN,
+        token="access",
+        is_fresh=True,
+        answer=NoAnswer,
+        errors=(UserNotFound, LastAdmin, StaleVersion, ConcurrentUpdate),
+    )
+    def delete(self, user_id: int, identity: Identity) -> Response:
+        """Delete a user."""
+        delete_user(user_id, author_of(identity))
+        return HttpResponse.success(message=f"delete user success: {user_id}")
+
+
+api_v1.add_url_rule("/admin/users/<id:user_id>", view_func=AccountAPI.as_view("account_api"))

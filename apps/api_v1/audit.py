@@ -1,0 +1,61 @@
+"""The audit: what happened to one's account."""
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from flask import Response
+
+from apps.api_v1 import api_v1
+from apps.errors import Forbidden
+from apps.forms.audit import AuditQuery
+from apps.services.audit import read_events
+from apps.services.token import Identity
+from apps.utils.contract import Policy
+from apps.utils.endpoint import endpoint
+from apps.utils.response import HttpResponse
+
+_PAGE = 50
+
+
+class AuditEventAnswer(msgspec.Struct):
+    """One event; `detail` depends on what it is."""
+
+    id: int
+    time: datetime
+    event: str
+    outcome: str
+    actor_id: int | None
+    subject_id: int | None
+    session_id: str | None
+    address: str | None
+    detail: dict[str, Any]
+
+
+class AuditAnswer(msgspec.Struct):
+    """A page of events, the latest first; `next` is the `cursor` of the page after it, null on the last one."""
+
+    data: list[AuditEventAnswer]
+    next: int | None
+
+
+@api_v1.get("/audit")
+@endpoint(policy=Policy.SELF, token="access", query=AuditQuery, answer=AuditAnswer, errors=(Forbidden,))
+def audit(identity: Identity, query: dict[str, Any]) -> Response:
+    """List the security events of your account or, as an admin, of everybody or of one user (`user_id`)."""
+    subject_id = query.get("user_id")
+    if identity.user.role != "admin":
+        if subject_id not in (None, identity.user.id):
+            raise Forbidden
+        subject_id = identity.user.id
+    limit = query.get("limit", _PAGE)
+    rows = read_events(subject_id, query.get("cursor"), limit + 1)
+    page = rows[:limit]
+    answers = [
+        AuditEventAnswer(
+            *(row.id, row.time, row.event, row.outcome, row.actor_id, row.subject_id, row.session_id, row.address),
+            detail=msgspec.json.decode(row.detail),
+        )
+        for row in page
+    ]
+    return HttpResponse.success(AuditAnswer(answers, page[-1].id if len(rows) > limit else None))

@@ -1,0 +1,61 @@
+"""The OpenAPI document, and a page to read and try it on that works without the internet."""
+
+from pathlib import Path
+
+import flask_swagger_ui
+import msgspec
+from flask import Response, abort, send_from_directory
+
+from apps.api_v1 import api_v1
+from apps.utils import openapi
+from apps.utils.contract import Policy
+from apps.utils.endpoint import endpoint
+
+_SWAGGER_UI = Path(flask_swagger_ui.__file__).parent / "dist"
+_ASSETS = ("swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png")
+_POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'"
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>Gatehouse API</title>
+<link rel="stylesheet" href="docs/swagger-ui.css">
+<link rel="icon" href="docs/favicon-32x32.png">
+</head>
+<body>
+<div id="page"></div>
+<script src="docs/swagger-ui-bundle.js"></script>
+<script src="docs/start.js"></script>
+</body>
+</html>
+"""
+# validatorUrl null: the page asks no other server anything.
+_START = 'SwaggerUIBundle({url: "openapi.json", dom_id: "#page", validatorUrl: null, tryItOutEnabled: true});\n'
+
+
+@api_v1.get("/openapi.json")
+@endpoint(policy=Policy.ANYONE, answer=None)
+def openapi_json() -> Response:
+    """Answer with the OpenAPI 3.1 document."""
+    return Response(msgspec.json.encode(openapi.document()), mimetype="application/json")
+
+
+@api_v1.get("/docs")
+@endpoint(policy=Policy.ANYONE, answer=None)
+def docs() -> Response:
+    """Answer with the documentation page."""
+    response = Response(_PAGE, mimetype="text/html")
+    response.headers["Content-Security-Policy"] = f"{_POLICY}; frame-ancestors 'none'"
+    return response
+
+
+@api_v1.get("/docs/<asset>")
+@endpoint(policy=Policy.ANYONE, answer=None)
+def docs_asset(asset: str) -> Response:
+    """Answer with a file of the page."""
+    if asset == "start.js":
+        return Response(_START, mimetype="text/javascript")
+    if asset not in _ASSETS:
+        abort(404)
+    return send_from_directory(_SWAGGER_UI, asset, max_age=3600)

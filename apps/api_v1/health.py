@@ -1,0 +1,42 @@
+"""Probes for a balancer or an orchestrator; at the root, beside the API."""
+
+import msgspec
+from flask import Blueprint, Response
+
+from apps.errors import NotReady
+from apps.services.health import dependencies
+from apps.utils.contract import Policy
+from apps.utils.endpoint import endpoint
+from apps.utils.response import HttpResponse
+
+health = Blueprint("health", __name__)
+
+
+class HealthAnswer(msgspec.Struct):
+    """The process runs."""
+
+    status: str
+
+
+class ReadinessAnswer(msgspec.Struct):
+    """Which stores answer. Without the cache the service is slower, not wrong, so it stays ready."""
+
+    database: bool
+    cache: bool
+
+
+@health.get("/healthz")
+@endpoint(policy=Policy.ANYONE, answer=HealthAnswer)
+def healthz() -> Response:
+    """Tell whether the process runs; restart it when this does not answer."""
+    return HttpResponse.success(HealthAnswer("ok"))
+
+
+@health.get("/readyz")
+@endpoint(policy=Policy.ANYONE, answer=ReadinessAnswer, errors=(NotReady,))
+def readyz() -> Response:
+    """Tell whether requests may be sent here; 503 names what is missing."""
+    answers = dependencies()
+    if not answers["database"]:
+        raise NotReady(answers)
+    return HttpResponse.success(ReadinessAnswer(**answers))

@@ -1,0 +1,58 @@
+"""For other services: is this token good, and end it."""
+
+import msgspec
+from flask import Response
+
+from apps.api_v1 import api_v1
+from apps.api_v1.user import NoAnswer
+from apps.forms.introspection import TokenForm
+from apps.models import Client
+from apps.services import introspection
+from apps.utils.contract import Policy
+from apps.utils.endpoint import endpoint
+from apps.utils.response import HttpResponse
+
+
+class IntrospectionAnswer(msgspec.Struct, omit_defaults=True):
+    """RFC 7662, 2.2: bare, for clients of that RFC; of a token that is not active nothing else is said."""
+
+    active: bool
+    sub: str | msgspec.UnsetType = msgspec.UNSET
+    username: str | msgspec.UnsetType = msgspec.UNSET
+    role: str | msgspec.UnsetType = msgspec.UNSET
+    sid: str | msgspec.UnsetType = msgspec.UNSET
+    token_type: str | msgspec.UnsetType = msgspec.UNSET
+    type: str | msgspec.UnsetType = msgspec.UNSET
+    exp: int | msgspec.UnsetType = msgspec.UNSET
+    iat: int | msgspec.UnsetType = msgspec.UNSET
+    nbf: int | msgspec.UnsetType = msgspec.UNSET
+    iss: str | msgspec.UnsetType = msgspec.UNSET
+    aud: str | msgspec.UnsetType = msgspec.UNSET
+    jti: str | msgspec.UnsetType = msgspec.UNSET
+
+
+@api_v1.post("/introspect")
+@endpoint(policy=Policy.CLIENT, form=TokenForm, answer=IntrospectionAnswer, is_enveloped=False, limit="CLIENT_LIMIT")
+def introspect(client: Client, form: TokenForm) -> Response:  # noqa: ARG001 (the policy needed it)
+    """Tell another service whether a token is good now, and whose it is (RFC 7662)."""
+    active = introspection.introspect(form.data["token"])
+    if active is None:
+        return HttpResponse.bare(IntrospectionAnswer(False))
+    claims = active.claims
+    return HttpResponse.bare(
+        IntrospectionAnswer(
+            True,
+            username=active.identity.user.username,
+            role=active.identity.user.role,
+            token_type="Bearer",
+            **{name: claims[name] for name in ("sub", "sid", "type", "exp", "iat", "nbf", "iss", "aud", "jti")},
+        )
+    )
+
+
+@api_v1.post("/revoke")
+@endpoint(policy=Policy.CLIENT, form=TokenForm, answer=NoAnswer, limit="CLIENT_LIMIT")
+def revoke(client: Client, form: TokenForm) -> Response:  # noqa: ARG001
+    """End the session behind a token (RFC 7009); a token that is not good any more is answered alike."""
+    introspection.revoke(form.data["token"])
+    return HttpResponse.success()

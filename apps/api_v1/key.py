@@ -1,0 +1,20 @@
+"""The keys by which other services verify our tokens."""
+
+import msgspec
+from flask import Blueprint, Response, current_app
+
+from apps.services.key import public_jwks
+from apps.utils.contract import Policy
+from apps.utils.endpoint import endpoint
+
+well_known = Blueprint("well_known", __name__)
+
+
+@well_known.get("/.well-known/jwks.json")
+@endpoint(policy=Policy.ANYONE, answer=None)
+def jwks() -> Response:
+    """Answer with the public keys, as a JWK Set (RFC 7517, 5)."""
+    keys = [] if current_app.config["JWT_ALGORITHM"] == "HS256" else public_jwks()
+    response = Response(msgspec.json.encode({"keys": keys}), mimetype="application/jwk-set+json")
+    response.headers["Cache-Control"] = "public, max-age=60"
+    return response

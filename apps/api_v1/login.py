@@ -1,0 +1,26 @@
+"""Login."""
+
+from flask import Response
+
+from apps.api_v1 import api_v1
+from apps.api_v1.user import LoginAnswer, answer_login
+from apps.errors import NoSigningKey, Overloaded, WrongCredentials
+from apps.forms.login import LoginForm
+from apps.services.login import log_in
+from apps.utils.client import client_device
+from apps.utils.contract import Policy
+from apps.utils.endpoint import endpoint
+
+
+@api_v1.post("/login")
+@endpoint(
+    policy=Policy.ANYONE,
+    form=LoginForm,
+    answer=LoginAnswer,
+    limit="LOGIN_LIMIT",
+    account_limit="LOGIN_ACCOUNT_LIMIT",
+    errors=(WrongCredentials, NoSigningKey, Overloaded),
+)
+def login(form: LoginForm) -> Response:
+    """Log in: open a new session with a username and a password."""
+    return answer_login(log_in(**form.values(), device=client_device()))

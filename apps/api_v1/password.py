@@ -1,0 +1,29 @@
+"""Passwords: change one's own."""
+
+from flask import Response
+
+from apps.api_v1 import api_v1
+from apps.api_v1.user import NoAnswer
+from apps.errors import Overloaded, UserNotFound, WeakPassword, WrongCredentials
+from apps.forms.password import PasswordForm
+from apps.services.token import Identity
+from apps.services.user import change_password
+from apps.utils.contract import Policy
+from apps.utils.endpoint import endpoint
+from apps.utils.response import HttpResponse
+
+
+@api_v1.post("/password")
+@endpoint(
+    policy=Policy.SELF,
+    token="access",
+    is_fresh=True,
+    form=PasswordForm,
+    answer=NoAnswer,
+    account_limit="UPDATE_ACCOUNT_LIMIT",
+    errors=(WrongCredentials, WeakPassword, UserNotFound, Overloaded),
+)
+def password(identity: Identity, form: PasswordForm) -> Response:
+    """Change your password; every other session of yours ends."""
+    change_password(identity.user.id, identity.session.id, **form.values())
+    return HttpResponse.success()

@@ -1,0 +1,25 @@
+"""Tokens: new ones for a refresh token."""
+
+from flask import Response
+
+from apps.api_v1 import api_v1
+from apps.api_v1.user import RefreshAnswer, answer_tokens
+from apps.errors import NoSigningKey
+from apps.services import token as tokens
+from apps.services.token import Identity
+from apps.utils.contract import Policy
+from apps.utils.endpoint import endpoint
+
+
+@api_v1.post("/refresh")
+@endpoint(
+    policy=Policy.SELF,
+    token="refresh",
+    answer=RefreshAnswer,
+    limit="REFRESH_LIMIT",
+    account_limit="REFRESH_ACCOUNT_LIMIT",
+    errors=(NoSigningKey,),
+)
+def refresh(identity: Identity) -> Response:
+    """Get a new access token with the refresh token."""
+    return answer_tokens(RefreshAnswer(), identity.session.id, tokens.refresh(identity))
