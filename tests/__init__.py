@@ -1,0 +1,5 @@
+"""The suite."""
+
+import pytest
+
+pytest.register_assert_rewrite("tests.support")  # so that an assert there shows its values too

@@ -1,0 +1,282 @@
+"""What admins do to accounts, what nobody else can, and what not even an admin can."""
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from flask import Flask
+from sqlalchemy import text
+from werkzeug.test import TestResponse
+
+from apps.extensions import db
+from apps.models import User
+from tests.support import stores
+from tests.support.people import PASSWORD, People, Person, sign_up_body
+
+MISSING = 2**53
+ACCOUNT = {"id", "username", "age", "mobile", "role", "blocked", "create_time", "update_time"}
+ACTS = {  # {name: (method, what follows /admin/users/<id>, body)}
+    "read": ("GET", "", None),
+    "block": ("POST", "/block", None),
+    "unblock": ("POST", "/unblock", None),
+    "promote": ("PUT", "/role", {"role": "admin"}),
+    "demote": ("PUT", "/role", {"role": "user"}),
+    "end sessions": ("DELETE", "/sessions", None),
+    "delete": ("DELETE", "", None),
+}
+
+
+def do(admin: Person, act: str, user_id: int) -> TestResponse:
+    method, path, body = ACTS[act]
+    return admin.request(method, f"/admin/users/{user_id}{path}", json=body)
+
+
+def refusal(response: TestResponse) -> tuple[int, str]:
+    return response.status_code, response.get_json()["error"]["type"]
+
+
+def stored(app: Flask, user_id: int) -> dict[str, Any]:
+    with app.app_context():
+        return dict(db.session.execute(text("SELECT * FROM users WHERE id = :id"), {"id": user_id}).mappings().one())
+
+
+def count_active_admins(app: Flask) -> int:
+    with app.app_context():
+        query = text("SELECT count(*) FROM users WHERE role = 'admin' AND block_time IS NULL")
+        return int(db.session.scalar(query) or 0)
+
+
+@pytest.mark.parametrize("act", ["read", "block", "unblock", "promote", "demote"])
+@pytest.mark.stores("sqlite")
+def test_an_account_has_exactly_these_keys(people: People, act: str) -> None:
+    """Z3."""
+    admin, alice = people.admin(), people.sign_up("alice-liddell")
+    data = do(admin, act, alice.id).get_json()["data"]
+    assert set(data) == ACCOUNT
+    assert (data["id"], data["username"], data["mobile"]) == (alice.id, "alice-liddell", "13200001111")
+
+
+@pytest.mark.stores("sqlite")
+def test_no_answer_to_an_admin_holds_what_is_stored(app: Flask, people: People) -> None:
+    """Z3: no hash, ciphertext, index or version, under any name."""
+    admin, alice = people.admin(), people.sign_up()
+    row = stored(app, alice.id)
+    answers = [do(admin, act, alice.id).text for act in ("read", "promote", "demote", "block", "unblock")]
+    text_ = "".join([*answers, admin.get("/admin/users").text, admin.get("/audit").text])
+    blobs = [bytes(row[name]) for name in ("mobile_ciphertext", "mobile_index")]
+    secrets = [row["password_hash"], "argon2", *[blob.hex() for blob in blobs], *[repr(blob) for blob in blobs]]
+    assert [word for word in (*secrets, "version", "hash", "cipher", "index") if word in text_] == []
+
+
+BODIES = {
+    "sign up": ("POST", "/users/", sign_up_body("somebody-else")),
+    "replace": ("PUT", "/users/{id}", sign_up_body("somebody-else")),
+    "change": ("PATCH", "/users/{id}", {"info": {"age": 30}}),
+    "log in": ("POST", "/login", {"username": "alice-liddell", "password": PASSWORD}),
+    "log out": ("POST", "/logout", {"everywhere": True}),
+    "change password": ("POST", "/password", {"current_password": PASSWORD, "new_password": PASSWORD + "!"}),
+    "change role": ("PUT", "/admin/users/{id}/role", {"role": "admin"}),
+}
+NOT_TO_BE_WRITTEN = [*User.__table__.columns.keys(), "blocked", "is_admin", "sub", "__class__", "_sa_instance_state"]
+
+
+@pytest.mark.parametrize("way", BODIES)
+@pytest.mark.stores("sqlite")
+def test_a_body_writes_nothing_but_its_own_fields(app: Flask, people: People, way: str) -> None:
+    """Z2: every column posted, at the top and nested, by an admin too."""
+    admin, alice = people.admin(), people.sign_up("alice-liddell")
+    method, path, body = BODIES[way]
+    before = stored(app, alice.id)
+    foreign = [name for name in NOT_TO_BE_WRITTEN if name not in body]
+    bodies = [body | {name: body.get("role", 1)} for name in foreign]
+    if "info" in body:
+        bodies += [body | {"info": body["info"] | {name: 1}} for name in NOT_TO_BE_WRITTEN if name not in body["info"]]
+    answers = [admin.request(method, path.format(id=alice.id), json=each) for each in bodies]
+    assert {refusal(answer) for answer in answers} == {(400, "invalid_body")}
+    assert stored(app, alice.id) == before
+
+
+@pytest.fixture
+def second(store: str, database_url: str) -> Iterator[People]:
+    """Another process of the service, as far as the stores can tell."""
+    with stores.application(database_url, stores.cache_url(stores.PAIRS[store].cache)) as app:
+        yield People(app.test_client())
+
+
+def test_who_is_demoted_is_refused_at_once(people: People) -> None:
+    """Z4: with the token that opened the door a moment ago."""
+    admin, other = people.admin(), people.admin()
+    assert other.get("/admin/users").status_code == 200
+    assert do(admin, "demote", other.id).get_json()["data"]["role"] == "user"
+    assert refusal(other.get("/admin/users")) == (403, "forbidden")
+    assert other.get("/users/").status_code == 200
+
+
+def test_who_is_promoted_is_let_in_at_once(people: People) -> None:
+    """Z4."""
+    admin, alice = people.admin(), people.sign_up()
+    assert refusal(alice.get("/admin/users")) == (403, "forbidden")
+    assert do(admin, "promote", alice.id).get_json()["data"]["role"] == "admin"
+    assert alice.get("/admin/users").status_code == 200
+
+
+@pytest.mark.parametrize(("act", "status"), [("demote", 403), ("block", 401), ("end sessions", 401), ("delete", 401)])
+@pytest.mark.stores("postgresql", "mariadb")
+def test_what_an_admin_does_bites_in_every_process(people: People, second: People, act: str, status: int) -> None:
+    """Z4, R6: the other process had just put the old state into the cache that they share."""
+    admin, other = people.admin(), people.admin()
+    elsewhere = Person(second.client, other.id, other.username, other.access_token, other.refresh_token)
+    assert elsewhere.get("/admin/users").status_code == 200
+    assert do(admin, act, other.id).status_code == 200
+    assert elsewhere.get("/admin/users").status_code == status
+
+
+def test_a_refresh_does_not_bring_a_lost_role_back(people: People) -> None:
+    """R9."""
+    admin, other = people.admin(), people.admin()
+    do(admin, "demote", other.id)
+    token = other.refresh().get_json()["data"]["access_token"]
+    assert refusal(other.get("/admin/users", token=token)) == (403, "forbidden")
+    assert other.get("/users/", token=token).status_code == 200
+
+
+@pytest.mark.parametrize("act", ["block", "demote", "delete", "delete oneself"])
+def test_the_last_admin_stays(app: Flask, people: People, act: str) -> None:
+    """Z5: a blocked admin does not count."""
+    last, blocked = people.admin(), people.admin()
+    assert do(last, "block", blocked.id).status_code == 200
+    response = last.delete(f"/users/{last.id}") if act == "delete oneself" else do(last, act, last.id)
+    assert refusal(response) == (409, "last_admin")
+    assert stored(app, last.id)["role"] == "admin"
+    assert last.get("/admin/users").status_code == 200
+
+
+ROUNDS = [
+    *[(act, "each other") for act in ("demote", "delete", "block", "demote", "delete")],
+    *[(act, "themselves") for act in ("demote", "delete", "block", "demote", "delete")],
+]
+
+
+def test_two_admins_who_go_at_once_do_not_both_go(app: Flask, people: People) -> None:
+    """Z5: ten rounds on every store."""
+    first, second = people.admin(), people.admin()
+    for act, whom in ROUNDS:
+        targets = [second, first] if whom == "each other" else [first, second]
+        statuses = at_once(app, act, list(zip([first, second], targets, strict=True)))
+        assert count_active_admins(app) >= 1, (act, whom, statuses)
+        assert max(statuses) < 500
+        first = next(person for person in (first, second) if person.get("/admin/users").status_code == 200)
+        second = people.sign_up()
+        assert do(first, "promote", second.id).status_code == 200
+
+
+def at_once(app: Flask, act: str, pairs: list[tuple[Person, Person]]) -> list[int]:
+    barrier, statuses = threading.Barrier(len(pairs)), [0] * len(pairs)
+
+    def go(index: int, who: Person, whom: Person) -> None:
+        mine = Person(app.test_client(), who.id, who.username, who.access_token, who.refresh_token)
+        barrier.wait()
+        statuses[index] = do(mine, act, whom.id).status_code
+
+    threads = [threading.Thread(target=go, args=(index, *pair)) for index, pair in enumerate(pairs)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return statuses
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+@pytest.mark.stores("sqlite")
+def test_an_admin_cannot_set_the_password_of_another(app: Flask, people: People, method: str) -> None:
+    """Z5, ASVS 6.4.6: and nothing else of that body is written."""
+    admin, alice = people.admin(), people.sign_up("alice-liddell")
+    before = stored(app, alice.id)
+    body = sign_up_body("alice-pleasance", password="chosen by the admin")
+    assert refusal(admin.request(method, f"/users/{alice.id}", json=body)) == (403, "forbidden")
+    assert stored(app, alice.id) == before
+    assert people.log_in("alice-liddell").id == alice.id
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+@pytest.mark.stores("sqlite")
+def test_an_admin_may_change_the_rest(people: People, method: str) -> None:
+    """Z5: with the unchanged password in the body, as PUT wants it, and without one."""
+    admin, alice = people.admin(), people.sign_up("alice-liddell")
+    body = sign_up_body("alice-pleasance", mobile="13900002222")
+    if method == "PATCH":
+        del body["password"]
+    assert admin.request(method, f"/users/{alice.id}", json=body).status_code == 200
+    assert do(admin, "read", alice.id).get_json()["data"]["mobile"] == "13900002222"
+    assert people.log_in("alice-pleasance").id == alice.id
+
+
+@pytest.mark.parametrize("role", ["admin", "user"])
+@pytest.mark.stores("sqlite")
+def test_nobody_but_an_admin_gives_a_role(app: Flask, people: People, role: str) -> None:
+    """Z5: `BODIES` shows that no other body can."""
+    alice, bob = people.sign_up(), people.sign_up()
+    for user_id in (alice.id, bob.id, MISSING):
+        assert refusal(alice.put(f"/admin/users/{user_id}/role", json={"role": role})) == (403, "forbidden")
+    assert count_active_admins(app) == 0
+
+
+@pytest.mark.parametrize("role", ["root", "Admin", "admin ", "", None, True, ["admin"], {"role": "admin"}])
+@pytest.mark.stores("sqlite")
+def test_there_are_two_roles(app: Flask, people: People, role: Any) -> None:
+    admin, alice = people.admin(), people.sign_up()
+    assert refusal(admin.put(f"/admin/users/{alice.id}/role", json={"role": role})) == (400, "invalid_body")
+    assert stored(app, alice.id)["role"] == "user"
+
+
+@pytest.mark.stores("sqlite")
+def test_a_blocked_user_is_answered_as_a_wrong_password_is(people: People) -> None:
+    """E1: status, headers and body, byte for byte; with the right password too."""
+    admin, alice, _ = people.admin(), people.sign_up("alice-liddell"), people.sign_up("bob-the-builder")
+    do(admin, "block", alice.id)
+    headers = {"X-Request-ID": "the-same-for-all"}
+    tries = [("alice-liddell", PASSWORD), ("alice-liddell", "wrong"), ("bob-the-builder", "wrong"), ("nobody", "wrong")]
+    bodies = [{"username": username, "password": password} for username, password in tries]
+    answers = [people.client.post("/api/v1/login", json=body, headers=headers) for body in bodies]
+    assert refusal(answers[0]) == (401, "wrong_credentials")
+    assert len({(answer.status, answer.data, str(answer.headers)) for answer in answers}) == 1
+
+
+def test_who_is_blocked_is_out_until_unblocked(people: People) -> None:
+    """Z4, R6: the old tokens stay dead."""
+    admin, alice, bob = people.admin(), people.sign_up(), people.sign_up()
+    assert do(admin, "block", alice.id).get_json()["data"]["blocked"] is True
+    assert alice.get("/users/").status_code == alice.refresh().status_code == 401
+    assert do(admin, "unblock", alice.id).get_json()["data"]["blocked"] is False
+    assert people.log_in(alice.username).get("/users/").status_code == 200
+    assert alice.get("/users/").status_code == alice.refresh().status_code == 401
+    assert bob.get("/users/").status_code == 200
+
+
+def test_an_admin_ends_the_sessions_of_one_user(people: People) -> None:
+    """R8: any session of theirs, and of nobody else."""
+    admin, alice, bob = people.admin(), people.sign_up(), people.sign_up()
+    phone = people.log_in(alice.username)
+    assert do(admin, "end sessions", alice.id).get_json()["data"] == {}
+    assert [person.get("/users/").status_code for person in (alice, phone, bob, admin)] == [401, 401, 200, 200]
+    assert people.log_in(alice.username).get("/users/").status_code == 200
+
+
+def test_an_admin_deletes_a_user(people: People) -> None:
+    """R6."""
+    admin, alice = people.admin(), people.sign_up("alice-liddell")
+    assert do(admin, "delete", alice.id).get_json()["message"] == f"delete user success: {alice.id}"
+    assert alice.get("/users/").status_code == alice.refresh().status_code == 401
+    assert people.sign_up("alice-liddell").id != alice.id
+
+
+@pytest.mark.parametrize("act", ACTS)
+@pytest.mark.stores("sqlite")
+def test_an_admin_is_told_that_there_is_no_such_user(people: People, act: str) -> None:
+    admin, alice = people.admin(), people.sign_up()
+    do(admin, "delete", alice.id)
+    for user_id in (MISSING, alice.id):
+        response = do(admin, act, user_id)
+        assert refusal(response) == (404, "user_not_found")
+        assert response.get_json()["message"] == f"user not found: {user_id}"

@@ -1,0 +1,269 @@
+"""Sessions: what a login opens, and what ends it, at once, for the access token and the refresh token alike."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import argon2
+import pytest
+import redis
+import time_machine
+from flask import Flask
+
+from apps.extensions import db
+from apps.models import Session
+from apps.services.session import end_session
+from tests.support import stores
+from tests.support.forge import REFUSAL, claims_of, told
+from tests.support.people import PASSWORD, People, Person, bearer, sign_up_body
+
+START = datetime(2026, 1, 1, 12, tzinfo=UTC)
+NEW_PASSWORD = "another horse battery"
+
+
+def session_id(person: Person) -> str:
+    sid: str = claims_of(person.access_token)["sid"]
+    return sid
+
+
+def row(app: Flask, person: Person) -> Session:
+    with app.app_context():
+        session = db.session.get(Session, session_id(person))
+        assert session
+        return session
+
+
+def is_over(person: Person) -> bool:
+    """Whether both tokens are refused; a session that is half over is a fault."""
+    answers = [told(person.get("/users/")), told(person.refresh())]
+    assert answers == [REFUSAL] * 2 or [status for status, _, _ in answers] == [200, 200]
+    return answers == [REFUSAL] * 2
+
+
+def empty_cache(app: Flask) -> None:
+    """Take away all that the cache knows."""
+    if app.config["REDIS_URL"]:
+        with redis.Redis.from_url(app.config["REDIS_URL"]) as server:
+            server.flushdb()
+    app.config["CACHE_PREFIX"] = "emptied"
+
+
+def test_a_login_opens_a_session_of_its_own(app: Flask, people: People) -> None:
+    """R8: also for the same device, and whatever token comes with it."""
+    first = people.sign_up("alice-liddell")
+    second = people.log_in("alice-liddell")
+    third = first.post("/login", json={"username": "alice-liddell", "password": PASSWORD}).get_json()["data"]
+    sids = {session_id(first), session_id(second), claims_of(third["access_token"])["sid"]}
+    assert len(sids) == 3
+    assert (row(app, first).user_id, row(app, second).user_id) == (first.id, first.id)
+
+
+@pytest.mark.stores("sqlite")
+def test_both_tokens_of_a_login_are_of_one_session(people: People) -> None:
+    """R8."""
+    alice = people.sign_up()
+    refreshed = alice.refresh().get_json()["data"]["access_token"]
+    sids = {claims_of(token)["sid"] for token in (alice.access_token, alice.refresh_token, refreshed)}
+    assert sids == {session_id(alice)}
+
+
+@pytest.mark.settings(JWT_REFRESH_TOKEN_EXPIRES=timedelta(days=30), SESSION_LIFETIME=timedelta(days=90))
+def test_a_session_remembers_where_when_and_for_how_long(app: Flask, people: People) -> None:
+    """R8: what a person recognises a session by."""
+    alice = people.sign_up("alice-liddell")
+    with time_machine.travel(START, tick=False):
+        alice.client.environ_base |= {"REMOTE_ADDR": "2001:db8::7", "HTTP_USER_AGENT": "Firefox/" + "9" * 300}
+        session = row(app, people.log_in("alice-liddell"))
+    assert (session.address, session.user_agent) == ("2001:db8::7", "Firefox/" + "9" * 247)
+    assert session.create_time == session.last_used_time == START
+    assert session.expire_time == START + timedelta(days=30)
+    assert session.end_time == START + timedelta(days=90)
+    assert (session.revoke_time, session.revoke_reason) == (None, None)
+
+
+def test_a_logout_ends_its_session_at_once_and_no_other(app: Flask, people: People) -> None:
+    """R6."""
+    alice = people.sign_up("alice-liddell")
+    other, bob = people.log_in("alice-liddell"), people.sign_up()
+    refreshed = alice.refresh().get_json()["data"]["access_token"]
+    with time_machine.travel(datetime.now(UTC) + timedelta(seconds=1), tick=False):
+        assert alice.post("/logout").get_json()["data"] == {}
+        ended = datetime.now(UTC)
+    assert is_over(alice)
+    assert told(alice.get("/users/", token=refreshed)) == REFUSAL
+    assert not is_over(other)
+    assert not is_over(bob)
+    assert (row(app, alice).revoke_time, row(app, alice).revoke_reason) == (ended, "logout")
+
+
+@pytest.mark.stores("sqlite", "postgresql")
+def test_a_logout_survives_an_emptied_cache_and_a_restart(app: Flask, people: People, database_url: str) -> None:
+    """R7 (CVE-2026-9802): the row is the truth."""
+    alice, bob = people.sign_up(), people.sign_up()
+    alice.post("/logout")
+    empty_cache(app)
+    assert is_over(alice)
+    with stores.application(database_url, app.config["REDIS_URL"]) as restarted:
+        alice.client = bob.client = restarted.test_client()
+        assert is_over(alice)
+        assert not is_over(bob)
+
+
+def test_who_is_logged_out_cannot_log_out_again(app: Flask, people: People) -> None:
+    """R6: and the row keeps its first reason."""
+    alice = people.sign_up("alice-liddell")
+    alice.post("/logout")
+    before = row(app, alice)
+    assert told(alice.post("/logout")) == REFUSAL
+    people.log_in("alice-liddell").patch(f"/users/{alice.id}", json={"password": NEW_PASSWORD})
+    after = row(app, alice)
+    assert (after.revoke_time, after.revoke_reason) == (before.revoke_time, "logout")
+
+
+@pytest.mark.stores("sqlite")
+def test_of_two_ends_of_a_session_the_first_is_remembered(app: Flask, people: People) -> None:
+    """R6: also when both requests were let in before either was done."""
+    alice = people.sign_up()
+    with app.test_request_context():
+        for reason in ("ended_by_user", "logout"):
+            end_session(session_id(alice), reason)
+    assert is_over(alice)
+    assert row(app, alice).revoke_reason == "ended_by_user"
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+def test_a_new_password_ends_the_other_sessions(app: Flask, people: People, method: str) -> None:
+    """R6: of this account, at once; whoever sets it stays."""
+    alice = people.sign_up("alice-liddell")
+    others, bob = [people.log_in("alice-liddell") for _ in range(2)], people.sign_up()
+    body = sign_up_body("alice-liddell", password=NEW_PASSWORD) if method == "PUT" else {"password": NEW_PASSWORD}
+    assert alice.request(method, f"/users/{alice.id}", json=body).status_code == 200
+    assert [is_over(other) for other in others] == [True, True]
+    assert not is_over(alice)
+    assert not is_over(bob)
+    assert [row(app, other).revoke_reason for other in others] == ["password_changed"] * 2
+    assert row(app, alice).revoke_time is None
+
+
+@pytest.mark.stores("sqlite", "postgresql")
+def test_sessions_ended_by_a_new_password_stay_ended_without_the_cache(app: Flask, people: People) -> None:
+    """R6, R7."""
+    alice = people.sign_up("alice-liddell")
+    other = people.log_in("alice-liddell")
+    alice.patch(f"/users/{alice.id}", json={"password": NEW_PASSWORD})
+    empty_cache(app)
+    assert is_over(other)
+    assert not is_over(alice)
+
+
+@pytest.mark.stores("sqlite")
+def test_the_old_password_opens_nothing_once_it_is_changed(people: People) -> None:
+    """R6."""
+    alice = people.sign_up("alice-liddell")
+    alice.patch(f"/users/{alice.id}", json={"password": NEW_PASSWORD})
+    body = {"username": "alice-liddell", "password": PASSWORD}
+    assert alice.client.post("/api/v1/login", json=body).status_code == 401
+    assert people.log_in("alice-liddell", NEW_PASSWORD).id == alice.id
+
+
+@pytest.mark.stores("sqlite")
+def test_an_update_with_the_same_password_ends_nothing(people: People) -> None:
+    """DESIGN 2: the tutorial's PUT sends the password each time."""
+    alice = people.sign_up("alice-liddell")
+    other = people.log_in("alice-liddell")
+    assert alice.put(f"/users/{alice.id}", json=sign_up_body("alice-liddell")).status_code == 200
+    assert alice.patch(f"/users/{alice.id}", json={"mobile": "13200002222"}).status_code == 200
+    assert not is_over(other)
+
+
+def test_a_deletion_ends_every_session_of_the_account(app: Flask, people: People) -> None:
+    """R6, N3: and leaves no row of one."""
+    alice = people.sign_up("alice-liddell")
+    other, bob = people.log_in("alice-liddell"), people.sign_up()
+    assert other.delete(f"/users/{alice.id}").status_code == 200
+    assert is_over(alice)
+    assert is_over(other)
+    assert not is_over(bob)
+    with app.app_context():
+        assert [session.user_id for session in db.session.scalars(db.select(Session))] == [bob.id]
+
+
+@pytest.fixture
+def a_password_that_changes(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[threading.Event, threading.Event]]:
+    """Hold the next right password between the moment it is found right and the moment it opens a session."""
+    is_verified, may_go_on = threading.Event(), threading.Event()
+    verify = argon2.PasswordHasher.verify
+
+    def verify_and_wait(*args: str | bytes) -> bool:
+        result = verify(*args)
+        if not is_verified.is_set():
+            is_verified.set()
+            may_go_on.wait(10)
+        return result
+
+    monkeypatch.setattr(argon2.PasswordHasher, "verify", verify_and_wait)
+    yield is_verified, may_go_on
+    may_go_on.set()
+
+
+@pytest.mark.parametrize("act", ["change", "delete"])
+def test_a_login_that_was_on_its_way_does_not_outlive_the_password(
+    app: Flask, people: People, act: str, a_password_that_changes: tuple[threading.Event, threading.Event]
+) -> None:
+    """R6: it was right when it was looked at, and is not when the session would open."""
+    is_verified, may_go_on = a_password_that_changes
+    alice = people.sign_up("alice-liddell")
+    body = {"username": "alice-liddell", "password": PASSWORD}
+    with ThreadPoolExecutor(1) as pool:
+        login = pool.submit(lambda: app.test_client().post("/api/v1/login", json=body))
+        assert is_verified.wait(10)
+        path = f"/users/{alice.id}"
+        done = alice.delete(path) if act == "delete" else alice.patch(path, json={"password": NEW_PASSWORD})
+        may_go_on.set()
+        answer = login.result()
+    assert done.status_code == 200
+    assert (answer.status_code, answer.get_json()["error"]["type"]) == (401, "wrong_credentials")
+
+
+@pytest.mark.settings(SESSION_LIFETIME=300)
+@pytest.mark.stores("sqlite", "postgresql")
+def test_a_session_ends_when_its_time_is_over_whatever_its_tokens_say(people: People) -> None:
+    """R5: a refresh in the last minute gives a token that the session does not outlive."""
+    with time_machine.travel(START, tick=False) as clock:
+        alice = people.sign_up()
+        clock.move_to(START + timedelta(seconds=299))
+        alice.access_token = alice.refresh().get_json()["data"]["access_token"]
+        assert alice.get("/users/").status_code == 200
+        clock.move_to(START + timedelta(seconds=300))
+        assert is_over(alice)
+
+
+@pytest.mark.parametrize(("seconds", "noted"), [(59, 0), (60, 60), (200, 200)])
+@pytest.mark.stores("sqlite", "postgresql")
+def test_a_refresh_notes_when_the_session_was_used_to_the_minute(
+    app: Flask, people: People, seconds: int, noted: int
+) -> None:
+    """R8: not more often, for each note is a write."""
+    with time_machine.travel(START, tick=False) as clock:
+        alice = people.sign_up()
+        clock.shift(seconds)
+        assert alice.refresh().status_code == 200
+    assert row(app, alice).last_used_time == START + timedelta(seconds=noted)
+
+
+def test_a_refresh_that_races_a_logout_leaves_the_session_ended(app: Flask, people: People) -> None:
+    """R6, N3: whichever comes first."""
+    start = threading.Barrier(8)
+
+    def act(given: tuple[str, str]) -> int:
+        start.wait()
+        return app.test_client().post(f"/api/v1{given[0]}", headers=bearer(given[1])).status_code
+
+    with time_machine.travel(START, tick=False) as clock, ThreadPoolExecutor(8) as pool:
+        persons = [people.sign_up() for _ in range(4)]
+        clock.shift(90)  # so that a refresh writes
+        acts = [("/refresh", one.refresh_token) for one in persons] + [("/logout", one.access_token) for one in persons]
+        assert set(pool.map(act, acts)) <= {200, 401}
+        assert all(is_over(one) for one in persons)
+    assert {row(app, one).revoke_reason for one in persons} == {"logout"}

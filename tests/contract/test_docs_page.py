@@ -1,0 +1,86 @@
+"""The documentation page in a real browser, with nothing between them: no internet, no CDN."""
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+
+from tests.support import programs
+from tests.support.live import Live, live_server
+
+_FLAGS = (
+    "--headless",
+    "--no-sandbox",  # which root cannot have, and CI is root
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+    "--enable-logging=stderr",
+    "--virtual-time-budget=20000",
+)
+
+
+@dataclass
+class Page:
+    """What a browser made of the page."""
+
+    server: Live
+    dom: str
+    console: list[str]
+    asked: set[str]  # the URLs that the page, not the browser, asked for
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    if not programs.find("chromium"):
+        pytest.skip("no chromium here")
+    with live_server(tmp_path_factory.mktemp("docs_page")) as live:
+        yield browse(live)
+
+
+def browse(live: Live) -> Page:
+    net_log = live.folder / "net.json"
+    places = [f"--user-data-dir={live.folder / 'profile'}", f"--log-net-log={net_log}"]
+    command = [programs.find("chromium") or "", *_FLAGS, *places, "--dump-dom", f"{live.url}/api/v1/docs"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=True)
+    console = [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
+    return Page(live, done.stdout, console, asked_by(live.url, net_log))
+
+
+def asked_by(origin: str, net_log: Path) -> set[str]:
+    events = [event.get("params", {}) for event in json.loads(net_log.read_text())["events"]]
+    return {event["url"] for event in events if event.get("initiator") == origin and "url" in event}
+
+
+def test_the_page_shows_every_operation(page: Page) -> None:
+    """DESIGN 2: `GET /api/v1/docs`."""
+    with urlopen(f"{page.server.url}/api/v1/openapi.json") as response:
+        paths = json.load(response)["paths"]
+    documented = sorted((method, path) for path, methods in paths.items() for method in methods)
+    assert sorted(re.findall(r'opblock-(\w+)".*?data-path="([^"]*)"', page.dom)) == documented
+
+
+def test_the_page_breaks_no_policy_and_logs_no_error(page: Page) -> None:
+    """I6: what its Content-Security-Policy forbids, the page does not do."""
+    assert page.console == []
+
+
+def test_the_page_asks_this_server_alone(page: Page) -> None:
+    """I6, DESIGN 5: it works without the internet, and tells nobody who reads it."""
+    assert f"{page.server.url}/api/v1/openapi.json" in page.asked
+    assert [url for url in page.asked if not url.startswith(f"{page.server.url}/")] == []
+
+
+def test_every_part_of_the_page_is_there(page: Page) -> None:
+    """DESIGN 2: `GET /api/v1/docs`, with its style, script and icon."""
+    statuses = re.findall(r'"route": "/api/v1/docs[^"]*", "status": (\d+)', page.server.log)
+    assert len(statuses) >= 4
+    assert set(statuses) == {"200"}

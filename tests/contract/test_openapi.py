@@ -1,0 +1,275 @@
+"""The OpenAPI document: valid, whole, and true in both directions of every body.
+
+The test client holds every answer of the suite against it; here the client itself is tried too.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from flask import Flask, Response
+from flask.testing import FlaskClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator, FormatChecker, ValidationError, validators
+from openapi_spec_validator import validate
+
+from apps import create_app
+from apps.errors import InvalidBody
+from apps.forms import fields
+from apps.forms.fields import JsonForm
+from apps.forms.login import LoginForm
+from apps.forms.strict import fields_of, read_form
+from apps.forms.user import PatchForm, SignUpForm, UpdateForm
+from apps.utils import openapi
+from apps.utils.response import HttpResponse
+from tests.support import corpus
+from tests.support.people import People
+
+FORMS = [SignUpForm, UpdateForm, PatchForm, LoginForm]
+
+
+def formats() -> FormatChecker:
+    checker = FormatChecker([])
+    for name, check in corpus.FORMATS.items():
+        checker.checks(name, ValueError)(lambda value, check=check: not isinstance(value, str) or bool(check(value)))
+    return checker
+
+
+def is_integer(_checker: Any, value: Any) -> bool:
+    """Return whether `value` is an integer as it is written: JSON Schema counts 18.0 as one, SECURITY I2 does not."""
+    return type(value) is int
+
+
+def pattern_of_ecma(_validator: Any, pattern: str, text: Any, _schema: Any) -> Iterator[ValidationError]:
+    """Yield a fault as ECMA-262 sees it, which JSON Schema means: for Python `$` also matches before a last newline."""
+    if isinstance(text, str) and not re.search(pattern.replace("$", r"\Z"), text):
+        yield ValidationError("does not match")
+
+
+Validator = validators.extend(
+    Draft202012Validator,
+    {"pattern": pattern_of_ecma},
+    type_checker=Draft202012Validator.TYPE_CHECKER.redefine("integer", is_integer),
+)
+
+
+@pytest.fixture(scope="module")
+def bare() -> Flask:
+    """Return an application without a store: documents and forms need none."""
+    return create_app("testing")
+
+
+@pytest.fixture
+def document(bare: Flask) -> dict[str, Any]:
+    with bare.app_context():
+        return openapi.document()
+
+
+def test_the_document_is_valid(document: dict[str, Any]) -> None:
+    """OpenAPI 3.1 and, within it, JSON Schema 2020-12."""
+    validate(document)
+
+
+def test_the_served_document_is_the_one_that_was_made(bare: Flask, document: dict[str, Any]) -> None:
+    assert bare.test_client().get("/api/v1/openapi.json").get_json() == document
+
+
+def test_every_route_has_a_contract(bare: Flask) -> None:
+    """Z1: there is no default policy; a route without a declaration fails here."""
+    routes = openapi.contracts(bare)
+    assert [str(rule) for rule, _, _, contract in routes if contract is None] == []
+    assert {rule.rule for rule, *_ in routes} >= {"/api/v1/users/", "/api/v1/users/<id:user_id>", "/api/v1/refresh"}
+
+
+def test_every_route_that_answers_in_json_is_documented(bare: Flask, document: dict[str, Any]) -> None:
+    declared = {
+        (openapi.documented_path(rule), method.lower())
+        for rule, method, _, contract in openapi.contracts(bare)
+        if contract and contract.answer
+    }
+    assert {(path, method) for path, methods in document["paths"].items() for method in methods} == declared
+    names = [operation["operationId"] for methods in document["paths"].values() for operation in methods.values()]
+    assert len(set(names)) == len(names)
+
+
+def test_no_object_of_the_document_is_open(document: dict[str, Any]) -> None:
+    """Z3: an answer with one key more than it promises is refused by whoever checks it."""
+
+    def open_objects(node: Any, path: str) -> Iterator[str]:
+        if isinstance(node, dict):
+            if "properties" in node and node.get("type") == "object" and node.get("additionalProperties") is not False:
+                yield path
+            for name, inner in node.items():
+                yield from open_objects(inner, f"{path}/{name}")
+
+    assert list(open_objects(document, "")) == []
+
+
+def test_a_token_is_asked_for_where_the_policy_needs_one(document: dict[str, Any]) -> None:
+    """Z1, T6: the document names the kind of token."""
+    users = document["paths"]["/api/v1/users/"]
+    assert users["get"]["security"] == [{"access": []}]
+    assert "security" not in users["post"]
+    assert document["paths"]["/api/v1/refresh"]["post"]["security"] == [{"refresh": []}]
+
+
+def health_that_answers(app: Flask, make: Callable[[], Response]) -> FlaskClient:
+    """Return the suite's client, with a view behind `/healthz` that does not keep its contract."""
+    kept = app.view_functions["health.healthz"]
+
+    def view() -> Response:
+        """Break the contract."""
+        return make()
+
+    view.contract = kept.contract  # type: ignore[attr-defined]
+    app.view_functions["health.healthz"] = view
+    return app.test_client()
+
+
+def with_body(**changes: Any) -> Response:
+    body = {"code": 200, "data": {"status": "ok"}, "message": "SUCCESS", "state": 0} | changes
+    return Response(json.dumps(body), mimetype="application/json")
+
+
+@pytest.mark.parametrize(
+    ("make", "refusal"),
+    [
+        (lambda: HttpResponse.error(418, "teapot", "short and stout"), "418 is not documented"),
+        (lambda: HttpResponse.error(500, "another_type", "what"), "is not one of"),
+        (lambda: HttpResponse.success({"status": "ok", "hash": "x"}), "'hash' was unexpected"),
+        (lambda: HttpResponse.success({}), "'status' is a required property"),
+        (lambda: HttpResponse.success({"status": 1}), "is not of type"),
+    ],
+)
+@pytest.mark.stores("sqlite")
+def test_the_client_of_the_suite_refuses_what_is_not_promised(
+    app: Flask, make: Callable[[], Response], refusal: str
+) -> None:
+    client = health_that_answers(app, make)
+    with pytest.raises((AssertionError, ValidationError), match=refusal):
+        client.get("/healthz")
+
+
+@pytest.mark.parametrize("fault", [{"extra": 1}, {"code": 201}, {"state": 1}, {"error": {"type": "x"}}])
+@pytest.mark.stores("sqlite")
+def test_the_client_of_the_suite_refuses_another_envelope(app: Flask, fault: dict[str, Any]) -> None:
+    client = health_that_answers(app, lambda: with_body(**fault))
+    with pytest.raises(AssertionError):
+        client.get("/healthz")
+
+
+@pytest.mark.stores("sqlite")
+def test_the_client_of_the_suite_lets_a_kept_promise_pass(app: Flask) -> None:
+    assert health_that_answers(app, with_body).get("/healthz").status_code == 200
+
+
+def validator(form: type[JsonForm]) -> Any:
+    return Validator(openapi.form_schema(form), format_checker=formats())
+
+
+junk = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text(max_size=8)
+    | st.just([])
+    | st.just({})
+)
+digits = st.text("0123456789", min_size=3, max_size=18)
+LEAVES: dict[str, st.SearchStrategy[Any]] = {
+    "username": st.text("abcXYZ019-._ é张а\u0301\u200bıßＡ\n", min_size=2, max_size=12)
+    | st.from_regex(r"\A[a-z0-9-]{5,9}\Z")
+    | st.sampled_from(
+        ["a" * 64, "a" * 65, "张三丰的账号", "张" * 64, "\ufb2c" * 22, "\ufb2c" * 21, "abcdef", "abcdefg"]
+    ),
+    "password": st.text(st.characters(codec="utf-8"), min_size=6, max_size=10)
+    | st.sampled_from(["", "p" * 7, "p" * 8, "😀" * 128, "😀" * 129, " " * 8, "1234567\0", "é" * 128]),
+    "mobile": st.from_regex(re.compile(fields.MOBILE.pattern, re.ASCII))
+    | digits
+    | digits.map(lambda number: "+" + " ".join(number))
+    | st.text("0123456789+ ().-٣\n", min_size=4, max_size=20),
+    "age": st.integers(-1, 160) | st.sampled_from([17, 18, 150, 151, 18.0, 2**63 - 1, "18", True]),
+    "birth": st.builds(
+        "{}-{:02}-{:02} {:02}:{:02}:{:02}".format,
+        *(st.integers(*bounds) for bounds in ((1790, 2110), (0, 13), (0, 32), (0, 24), (0, 61), (0, 61))),
+    )
+    | st.from_regex(fields.BIRTH.pattern, fullmatch=True)
+    | st.sampled_from(["2000-02-29 00:00:00", "1900-02-29 00:00:00", "2000-1-1 1:1:1", "2000-01-01 00:00:00\n"]),
+}
+
+
+def bodies(form: type[JsonForm]) -> st.SearchStrategy[Any]:
+    """Give bodies near the form: fields on and beside their bounds, some left out, of another type, or too many."""
+
+    paths = list(corpus.leaves(form))
+    folders: list[corpus.Path] = [(name,) for name in (*fields_of(form), "extra", "id")]
+
+    @st.composite
+    def draw_body(draw: st.DrawFn) -> Any:
+        spoilt = draw(st.sampled_from(["nothing", "nothing", "a value", "a key", "all", "everything"]))
+        if spoilt == "everything":
+            return draw(junk | st.dictionaries(st.sampled_from([*fields_of(form), "extra"]), junk))
+        body: Any = form.example
+        for path in paths if spoilt == "all" else draw(st.lists(st.sampled_from(paths), max_size=2)):
+            body = corpus.changed(body, path, draw(LEAVES[path[-1]]))
+        if spoilt == "a value":
+            body = corpus.changed(body, draw(st.sampled_from([*paths, *folders, ("info", "extra")])), draw(junk))
+        if spoilt == "a key":
+            lost = draw(st.sampled_from(list(body)))
+            body = {name: value for name, value in body.items() if name != lost}
+        return body
+
+    return draw_body()
+
+
+def is_accepted(form: type[JsonForm], body: Any) -> bool:
+    try:
+        read_form(form, json.dumps(body).encode())
+    except InvalidBody:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_document_accepts_a_body_if_and_only_if_the_service_does(bare: Flask, form: type[JsonForm]) -> None:
+    with bare.app_context():
+        check = validator(form)
+
+        @settings(max_examples=400, deadline=None, database=None)
+        @given(bodies(form))
+        def agree(body: Any) -> None:
+            accepted = is_accepted(form, body)
+            assert check.is_valid(body) == accepted
+
+        agree()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_they_agree_about_every_body_of_the_corpus(bare: Flask, form: type[JsonForm]) -> None:
+    with bare.app_context():
+        check = validator(form)
+        assert check.is_valid(form.example)
+        assert [path for path, body in corpus.unknown_names(form) if check.is_valid(body)] == []
+
+
+@pytest.mark.stores("sqlite")
+def test_they_agree_over_http(people: People) -> None:
+    """The same, through everything that stands before the form."""
+    alice = people.sign_up()
+    with people.client.application.app_context():
+        checks = {"PUT": (UpdateForm, validator(UpdateForm)), "PATCH": (PatchForm, validator(PatchForm))}
+
+    @settings(max_examples=150, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(
+        st.sampled_from(["PUT", "PATCH"]).flatmap(lambda method: st.tuples(st.just(method), bodies(checks[method][0])))
+    )
+    def agree(case: tuple[str, Any]) -> None:
+        method, body = case
+        response = alice.request(method, f"/users/{alice.id}", json=body)
+        assert (response.status_code == 200) == checks[method][1].is_valid(body), response.text
+
+    agree()

@@ -1,0 +1,236 @@
+"""The database refuses, hangs, cuts connections or waits for a lock: 503 in bounded time, and never a wrong answer."""
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import pytest
+from flask import Flask
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
+from werkzeug.test import TestResponse
+
+from apps.services.snapshot import user_key
+from tests.support import stores
+from tests.support.every_route import EveryRoute
+from tests.support.people import PASSWORD, People, Person, bearer, sign_up_body
+from tests.support.proxy import Proxy, through_proxy
+
+with_server = pytest.mark.stores("postgresql", "mariadb")  # the drivers differ
+# Seconds: one for the sign of life of an idle connection, two for a new one, and the rest for a busy machine.
+BOUND = 3 + 2
+
+
+class Way(NamedTuple):
+    """A way for a database to go, and to come back."""
+
+    go: Callable[[Proxy], object]
+    return_: Callable[[Proxy], object]
+
+
+WAYS = {
+    "refuses": Way(Proxy.refuse, Proxy.listen),
+    "hangs": Way(lambda proxy: setattr(proxy, "is_silent", True), lambda proxy: setattr(proxy, "is_silent", False)),
+}
+in_each_way = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+
+
+@pytest.fixture
+def proxy(database_url: str) -> Iterator[Proxy]:
+    with through_proxy(database_url) as (proxy, url):
+        proxy.url = url
+        yield proxy
+
+
+@pytest.fixture
+def app(request: pytest.FixtureRequest, store: str, database_url: str) -> Iterator[Flask]:
+    """An application that reaches its database, where that is a server, by the proxy."""
+    marker = request.node.get_closest_marker("settings")
+    proxy = None if store == "sqlite" else request.getfixturevalue("proxy")
+    with stores.application(proxy.url if proxy else database_url, "", **(marker.kwargs if marker else {})) as app:
+        yield app
+        if proxy:
+            proxy.is_silent = False
+            proxy.listen()
+
+
+def forget(app: Flask, person: Person) -> None:
+    with app.app_context():
+        app.extensions["cache"].forget(user_key(person.id))
+
+
+def what_needs_the_database(app: Flask, alice: Person) -> dict[str, Callable[[], TestResponse]]:
+    """Return every route that does, each with a client of its own."""
+    body, mine = sign_up_body(alice.username), f"/api/v1/users/{alice.id}"
+    login = {"username": alice.username, "password": PASSWORD}
+    headers = bearer(alice.access_token)
+    return {
+        "sign up": lambda: app.test_client().post("/api/v1/users/", json=sign_up_body()),
+        "log in": lambda: app.test_client().post("/api/v1/login", json=login),
+        "log out": lambda: app.test_client().post("/api/v1/logout", headers=headers),
+        "update": lambda: app.test_client().put(mine, headers=headers, json=body),
+        "change": lambda: app.test_client().patch(mine, headers=headers, json={"mobile": "13200002222"}),
+        "delete": lambda: app.test_client().delete(mine, headers=headers),
+    }
+
+
+def timed(send: Callable[[], TestResponse]) -> tuple[TestResponse, float]:
+    started = time.perf_counter()
+    return send(), time.perf_counter() - started
+
+
+@with_server
+@in_each_way
+def test_every_route_that_needs_the_database_says_503_in_time(
+    app: Flask, people: People, proxy: Proxy, way: Way
+) -> None:
+    """V2: at once where it refuses, in about three seconds where it hangs; then everything is as it was."""
+    alice = people.sign_up()
+    sends = what_needs_the_database(app, alice)
+    way.go(proxy)
+    with ThreadPoolExecutor(len(sends)) as threads:
+        answers = dict(zip(sends, threads.map(timed, sends.values()), strict=True))
+    types = {name: (answer.status_code, answer.get_json()["error"]["type"]) for name, (answer, _) in answers.items()}
+    assert types == dict.fromkeys(sends, (503, "database_unavailable"))
+    assert all(int(answer.headers["Retry-After"]) >= 1 for answer, _ in answers.values())
+    assert max(seconds for _, seconds in answers.values()) < BOUND
+    way.return_(proxy)
+    forget(app, alice)
+    assert alice.get("/users/").get_json()["data"]["mobile"] == "13200001111"
+
+
+@with_server
+def test_no_route_takes_a_dead_database_for_a_fault_of_the_client(app: Flask, people: People, proxy: Proxy) -> None:
+    """V2: never 401, 404 or 409."""
+    requests = dict(EveryRoute(app, people.client).requests)
+    proxy.refuse()
+    answers = {route: send() for route, send in requests.items()}
+    refused = {
+        route: answer.get_json()["error"]["type"] for route, answer in answers.items() if answer.status_code != 200
+    }
+    assert refused.pop("GET /readyz") == "not_ready"
+    assert set(refused.values()) == {"database_unavailable"}
+    without = {"GET /healthz", "GET /api/v1/openapi.json", "GET /api/v1/docs", "GET /api/v1/docs/<asset>"}
+    cached = {"GET /api/v1/users/", "GET /api/v1/users/<id:user_id>", "POST /api/v1/refresh"}
+    assert set(answers) - set(refused) - {"GET /readyz", "GET /.well-known/jwks.json"} == without | cached
+
+
+@with_server
+@in_each_way
+def test_tokens_stay_good_and_bad_while_the_database_is_gone(
+    app: Flask, people: People, proxy: Proxy, way: Way
+) -> None:
+    """V2: 401 would make a client throw its session away."""
+    alice, bob = people.sign_up(), people.sign_up()
+    forget(app, bob)
+    way.go(proxy)
+    assert alice.get("/users/").get_json()["data"]["cache"] is True
+    assert alice.refresh().status_code == 200
+    assert bob.get("/users/").get_json()["error"]["type"] == "database_unavailable"
+    assert bob.get("/users/", token=bob.access_token[:-8] + "AAAAAAAA").status_code == 401
+    assert people.client.get("/api/v1/users/").status_code == 401
+
+
+@with_server
+@in_each_way
+def test_the_process_lives_but_is_not_ready(app: Flask, people: People, proxy: Proxy, way: Way) -> None:
+    """V2: a balancer turns away; nobody restarts what no restart mends."""
+    way.go(proxy)
+    assert people.client.get("/healthz").status_code == 200
+    response = people.client.get("/readyz")
+    assert response.status_code == 503
+    assert response.get_json()["error"] == {"type": "not_ready", "fields": {"database": ["does not answer"]}}
+    way.return_(proxy)
+    assert people.client.get("/readyz").status_code == 200
+
+
+@with_server
+def test_a_database_that_was_restarted_costs_no_request(app: Flask, people: People, proxy: Proxy) -> None:
+    """F17."""
+    alice = people.sign_up()
+    proxy.cut()
+    assert alice.patch(f"/users/{alice.id}", json={"mobile": "13200002222"}).status_code == 200
+
+
+@with_server
+@pytest.mark.settings(STATEMENT_TIMEOUT=1)
+def test_a_statement_that_is_never_answered_ends_and_serves_nobody_else(
+    app: Flask, people: People, proxy: Proxy
+) -> None:
+    """V3: whatever answer still comes is dropped with its connection."""
+    alice = people.sign_up()
+    lost = proxy.hold(b"UPDATE users")
+    response, seconds = timed(lambda: alice.patch(f"/users/{alice.id}", json={"mobile": "13200002222"}))
+    assert lost.reached.is_set()
+    assert response.get_json()["error"]["type"] == "database_unavailable"
+    assert seconds < BOUND
+    lost.release()
+    assert people.sign_up().get("/users/").status_code == 200
+    assert alice.patch(f"/users/{alice.id}", json={"mobile": "13200003333"}).status_code == 200
+
+
+@contextmanager
+def holding_lock(url: str, locks: dict[str, list[str]]) -> Iterator[None]:
+    """Hold a lock, as somebody else."""
+    engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        for statement in locks[engine.dialect.name]:
+            connection.exec_driver_sql(statement)
+        yield
+        connection.exec_driver_sql("ROLLBACK")
+
+
+ROW_LOCKS = {
+    "sqlite": ["BEGIN IMMEDIATE"],
+    "postgresql": ["BEGIN", "SELECT * FROM users FOR UPDATE"],
+    "mysql": ["BEGIN", "SELECT * FROM users FOR UPDATE"],
+}
+TABLE_LOCKS = {
+    "postgresql": ["BEGIN", "LOCK TABLE users"],
+    "mysql": ["LOCK TABLES users WRITE, sessions WRITE"],
+}
+
+
+@pytest.mark.settings(STATEMENT_TIMEOUT=1)
+def test_a_locked_row_bounds_a_write_and_leaves_readers_alone(app: Flask, people: People, database_url: str) -> None:
+    """V3."""
+    alice = people.sign_up()
+    forget(app, alice)
+    with holding_lock(database_url, ROW_LOCKS):
+        response, seconds = timed(lambda: alice.patch(f"/users/{alice.id}", json={"mobile": "13200002222"}))
+        assert response.get_json()["error"]["type"] == "database_unavailable"
+        assert seconds < BOUND
+        assert alice.get("/users/").get_json()["data"]["mobile"] == "13200001111"
+    assert alice.patch(f"/users/{alice.id}", json={"mobile": "13200002222"}).status_code == 200
+
+
+@with_server
+@pytest.mark.settings(STATEMENT_TIMEOUT=1)
+def test_a_locked_table_bounds_every_request(app: Flask, people: People, database_url: str) -> None:
+    """V3: and what needs no table goes on."""
+    alice = people.sign_up()
+    forget(app, alice)
+    with holding_lock(database_url, TABLE_LOCKS):
+        response, seconds = timed(lambda: alice.get("/users/"))
+        assert response.get_json()["error"]["type"] == "database_unavailable"
+        assert seconds < BOUND
+        assert people.client.get("/readyz").status_code == 200
+    assert alice.get("/users/").status_code == 200
+
+
+@with_server
+@pytest.mark.settings(DATABASE_POOL_SIZE=1, DATABASE_TIMEOUT=1, STATEMENT_TIMEOUT=3)
+def test_a_full_pool_bounds_every_request(app: Flask, people: People, database_url: str) -> None:
+    """V3, F17: who finds no connection in time is told to come again, while another waits for a lock."""
+    alice, bob = people.sign_up(), people.sign_up()
+    forget(app, bob)
+    with holding_lock(database_url, ROW_LOCKS), ThreadPoolExecutor(1) as thread:
+        sends = what_needs_the_database(app, alice)
+        waiting = thread.submit(sends["change"])
+        time.sleep(0.3)  # it holds the one connection
+        response, seconds = timed(lambda: bob.get("/users/"))
+        assert response.get_json()["error"]["type"] == "database_unavailable"
+        assert seconds < BOUND
+        assert waiting.result().status_code == 503

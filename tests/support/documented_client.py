@@ -1,0 +1,77 @@
+"""A test client that refuses an answer which the OpenAPI document does not promise.
+
+Every request of the suite goes through it, so the document, the headers and the envelope are checked on every answer.
+"""
+
+from typing import Any
+
+from flask import Flask
+from flask.testing import FlaskClient
+from jsonschema import Draft202012Validator
+from werkzeug.exceptions import HTTPException
+from werkzeug.test import TestResponse
+
+from apps.utils import openapi
+from apps.utils.headers import HEADERS
+
+
+class DocumentedClient(FlaskClient):
+    def open(self, *args: Any, **kwargs: Any) -> TestResponse:
+        response = super().open(*args, **kwargs)
+        check_headers(response)
+        if response.request.method == "HEAD":
+            return response  # it has no body to check
+        if response.mimetype == "application/json" and "openapi" not in response.request.path:
+            if not response.request.path.endswith("/introspect") or response.status_code >= 400:
+                check_envelope(response)
+            check_documented(self.application, response)
+        return response
+
+
+def check_headers(response: TestResponse) -> None:
+    missing = [name for name in HEADERS if name not in response.headers]
+    assert not missing, f"{response.request.path} answers without {missing}"
+    if response.status_code == 401:
+        assert response.headers["WWW-Authenticate"].startswith(("Bearer", "Basic"))
+    if response.status_code in (429, 503):
+        assert int(response.headers["Retry-After"]) >= 1
+
+
+def check_envelope(response: TestResponse) -> None:
+    body = response.get_json()
+    keys = {"code", "data", "message", "state"}
+    assert set(body) == (keys if response.status_code < 400 else keys | {"error"})
+    assert body["code"] == response.status_code
+    assert body["state"] == 0
+
+
+def check_documented(app: Flask, response: TestResponse) -> None:
+    document = _document(app)
+    path = _documented_path(app, response)
+    operation = document["paths"].get(path, {}).get(response.request.method.lower())
+    if operation is None:
+        assert response.status_code in (404, 405), f"{response.request.method} {path} is not documented"
+        return
+    status = str(response.status_code)
+    if status not in operation["responses"]:
+        raise AssertionError(f"{response.request.method} {path}: {status} is not documented")
+    schema = operation["responses"][status]["content"]["application/json"]["schema"]
+    Draft202012Validator({**schema, "components": document["components"]}).validate(response.get_json())
+
+
+def _document(app: Flask) -> dict[str, Any]:
+    """Return the document, made once an application."""
+    if "document of the suite" not in app.extensions:
+        with app.app_context():
+            app.extensions["document of the suite"] = openapi.document()
+    document: dict[str, Any] = app.extensions["document of the suite"]
+    return document
+
+
+def _documented_path(app: Flask, response: TestResponse) -> str | None:
+    adapter = app.url_map.bind("localhost")
+    try:
+        rule, _ = adapter.match(response.request.path, response.request.method, return_rule=True)
+    except HTTPException:
+        return None
+    return openapi.documented_path(rule)

@@ -1,0 +1,52 @@
+"""Keys and clients as an operator makes them, by the command line; and tokens signed with any key."""
+
+from base64 import b64encode
+
+import jwt as pyjwt
+from flask import Flask
+
+from apps.services import key as keys
+from apps.utils.jwk import PrivateKey
+from tests.support.forge import Json, segment
+
+ALGORITHMS = ("EdDSA", "ES256")
+
+
+def command(app: Flask, *arguments: str) -> list[str]:
+    """Run `manage.py ...`, which must succeed, and return what it prints, without the log."""
+    result = app.test_cli_runner().invoke(args=arguments)
+    assert result.exit_code == 0, result.output
+    return [line for line in str(result.stdout).splitlines() if not line.startswith("{")]
+
+
+def refusal(app: Flask, *arguments: str) -> str:
+    """Run `manage.py ...`, which must fail, and return why."""
+    result = app.test_cli_runner().invoke(args=arguments)
+    assert result.exit_code != 0, result.output
+    return str(result.output).splitlines()[-1]
+
+
+def rotate(app: Flask) -> str:
+    """Sign with a new key and return its id."""
+    return command(app, "keys", "rotate")[-1].removeprefix("signing with ")
+
+
+def add_client(app: Flask, name: str = "orders") -> tuple[str, str]:
+    """Return the id and the secret of a new client."""
+    client_id, secret = (line.split()[-1] for line in command(app, "clients", "add", name))
+    return client_id, secret
+
+
+def basic(client_id: str, secret: str) -> dict[str, str]:
+    return {"Authorization": f"Basic {b64encode(f'{client_id}:{secret}'.encode()).decode()}"}
+
+
+def signing_key_of(app: Flask) -> keys.Key:
+    with app.app_context():
+        return keys.signing_key()
+
+
+def signed_with(key: PrivateKey, algorithm: str, claims: Json, header: Json) -> str:
+    """Return a token of any header and claims with the signature that a key gives it."""
+    content = f"{segment(header)}.{segment(claims)}"
+    return f"{content}.{segment(pyjwt.get_algorithm_by_name(algorithm).sign(content.encode(), key))}"

@@ -1,0 +1,205 @@
+"""L3: the chain shows whatever was done to the audit by somebody else than the service.
+
+Here that is who owns the database, and so can go past its triggers.
+"""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from flask import Flask
+from sqlalchemy import event, insert, text, update
+
+from apps.extensions import db
+from apps.models import AuditEvent, AuditHead
+from apps.services.audit import BrokenChain, record, verify
+from apps.utils.transaction import transactional
+from tests.support.people import PASSWORD, People
+
+Rows = list[dict[str, Any]]
+EVENTS = 5
+
+
+def verified(app: Flask) -> int:
+    with app.app_context():
+        return verify()
+
+
+def rewrite(app: Flask, tamper: Callable[[Rows], Rows]) -> None:
+    """Take all rows out and put others in."""
+    table = AuditEvent.__table__
+    with app.app_context():
+        rows = [dict(row) for row in db.session.execute(table.select().order_by(table.c.id)).mappings()]
+        if db.engine.dialect.name == "sqlite":
+            trigger = db.session.scalar(text("SELECT sql FROM sqlite_master WHERE name = 'audit_events_no_DELETE'"))
+            for statement in ("DROP TRIGGER audit_events_no_DELETE", "DELETE FROM audit_events", str(trigger)):
+                db.session.execute(text(statement))
+        else:
+            db.session.execute(text("TRUNCATE TABLE audit_events"))
+        for row in tamper(rows):
+            db.session.execute(insert(table).values(row))
+        db.session.commit()
+
+
+@pytest.fixture
+def chain(people: People) -> None:
+    alice = people.sign_up()
+    for _ in range(EVENTS - 1):
+        people.log_in(alice.username)
+
+
+def change(**columns: Any) -> Callable[[Rows], Rows]:
+    """Change the third row."""
+    return lambda rows: [row | columns if row["id"] == 3 else row for row in rows]
+
+
+def swap(rows: Rows) -> Rows:
+    """Let the second and the third event have happened in the other order."""
+    first, second, third, *rest = rows
+    return [first, third | {"id": 2}, second | {"id": 3}, *rest]
+
+
+def shift(rows: Rows) -> Rows:
+    """Remove the second event and move up those behind it."""
+    return [rows[0], *(row | {"id": row["id"] - 1} for row in rows[2:])]
+
+
+def squeeze_in(rows: Rows) -> Rows:
+    """Put a copy of the second event behind it."""
+    behind = [row | {"id": row["id"] + 1} for row in rows[2:]]
+    return [*rows[:2], rows[1] | {"id": 3}, *behind]
+
+
+def append(rows: Rows) -> Rows:
+    return [*rows, rows[-1] | {"id": EVENTS + 1}]
+
+
+def put_before(rows: Rows) -> Rows:
+    return [rows[0] | {"id": 0}, *rows]
+
+
+TAMPERING: dict[str, tuple[Callable[[Rows], Rows], str]] = {
+    "another outcome": (change(outcome="failure"), "event 3 was changed"),
+    "another name": (change(event="login "), "event 3 was changed"),
+    "another actor": (change(actor_id=99), "event 3 was changed"),
+    "another subject": (change(subject_id=None), "event 3 was changed"),
+    "another session": (change(session_id="0" * 32), "event 3 was changed"),
+    "another address": (change(address=None), "event 3 was changed"),
+    "another request": (change(request_id="another-request"), "event 3 was changed"),
+    "another detail": (change(detail="{}"), "event 3 was changed"),
+    "another seal": (change(hash=bytes(32)), "event 3 was changed"),
+    "a removed middle row": (lambda rows: [*rows[:2], *rows[3:]], "event 3 is missing"),
+    "a removed first row": (lambda rows: rows[1:], "event 1 is missing"),
+    "removed last rows": (lambda rows: rows[:-2], "events after 3 are missing"),
+    "all rows removed": (lambda _rows: [], "events after 0 are missing"),
+    "a row removed and the gap closed": (shift, "event 2 was changed"),
+    "an inserted row": (squeeze_in, "event 3 was changed"),
+    "a row behind the end": (append, "event 6 was changed"),
+    "a row before the beginning": (put_before, "event 1 is missing"),
+    "swapped rows": (swap, "event 2 was changed"),
+}
+
+
+@pytest.mark.parametrize("what", TAMPERING)
+@pytest.mark.stores("sqlite")
+def test_verify_finds(app: Flask, chain: None, what: str) -> None:
+    tamper, fault = TAMPERING[what]
+    rewrite(app, tamper)
+    with pytest.raises(BrokenChain, match=f"^{fault}$"):
+        verified(app)
+
+
+def test_verify_finds_it_on_every_store(app: Flask, chain: None) -> None:
+    """One of each kind; times keep their microseconds and texts their bytes, or nothing would verify."""
+    assert verified(app) == EVENTS
+    for what in ("another outcome", "a removed middle row", "an inserted row", "swapped rows"):
+        originals: Rows = []
+        tamper, fault = TAMPERING[what]
+        rewrite(app, lambda rows, kept=originals, change=tamper: kept.extend(rows) or change(rows))  # type: ignore[misc]
+        with pytest.raises(BrokenChain, match=f"^{fault}$"):
+            verified(app)
+        rewrite(app, lambda _, kept=originals: kept)  # type: ignore[misc]
+        assert verified(app) == EVENTS
+    rewrite(app, lambda rows: rows[:-1])
+    with pytest.raises(BrokenChain, match="events after 4 are missing"):
+        verified(app)
+
+
+@pytest.mark.stores("sqlite")
+def test_the_command_tells_who_runs_it(app: Flask, chain: None) -> None:
+    whole = app.test_cli_runner().invoke(args=["audit", "verify"])
+    assert (whole.exit_code, whole.output) == (0, "5 events, none changed\n")
+    rewrite(app, change(outcome="failure"))
+    broken = app.test_cli_runner().invoke(args=["audit", "verify"])
+    assert broken.exit_code == 1
+    assert "the audit was tampered with: event 3 was changed" in broken.output
+
+
+@pytest.mark.stores("sqlite")
+def test_an_audit_without_events_is_whole(app: Flask) -> None:
+    assert verified(app) == 0
+
+
+@pytest.mark.stores("sqlite")
+def test_a_cut_that_moves_the_head_too_leaves_another_last_seal(app: Flask, chain: None) -> None:
+    """What an owner could do, if they knew to; the log lines of decision 9 are for that."""
+    rewrite(app, lambda rows: rows[:-1])
+    with app.app_context():
+        db.session.execute(update(AuditHead).values(last_event_id=EVENTS - 1))
+        db.session.commit()
+    with pytest.raises(BrokenChain, match="events after 4 are missing"):
+        verified(app)
+
+
+@pytest.mark.stores("sqlite")
+def test_a_chain_of_many_events_is_followed_to_its_end(app: Flask) -> None:
+    """More than one read takes; many in one transaction, which an act may have."""
+
+    @transactional
+    def add() -> None:
+        for number in range(1001):
+            record("login", number, outcome="success", number=number)
+
+    with app.app_context():
+        add()
+    assert verified(app) == 1001
+    rewrite(app, lambda rows: [*rows[:1000], rows[1000] | {"outcome": "failure"}])
+    with pytest.raises(BrokenChain, match="event 1001 was changed"):
+        verified(app)
+
+
+@pytest.mark.settings(FAILED_LOGIN_ALLOWANCE=100)
+def test_ten_who_log_in_at_once_make_one_chain(app: Flask, people: People) -> None:
+    """Each right and wrong: 20 events."""
+    alice, barrier = people.sign_up(), threading.Barrier(10)
+
+    def log_in(_number: int) -> list[int]:
+        client = app.test_client()
+        barrier.wait()
+        bodies = [{"username": alice.username, "password": password} for password in (PASSWORD, "wrong")]
+        return [client.post("/api/v1/login", json=body).status_code for body in bodies]
+
+    with ThreadPoolExecutor(10) as threads:
+        assert list(threads.map(log_in, range(10))) == [[200, 401]] * 10
+    assert verified(app) == 1 + 20
+
+
+def test_verify_may_run_while_people_log_in(app: Flask, people: People) -> None:
+    """An event that is added meanwhile is no fault: here one is, after each of the first reads of the check."""
+    alice, checker, reads = people.sign_up(), threading.get_ident(), iter(range(5))
+
+    def log_in(*_: Any) -> None:
+        if threading.get_ident() == checker and next(reads, None) is not None:
+            with ThreadPoolExecutor(1) as thread:
+                thread.submit(People(app.test_client()).log_in, alice.username).result()
+
+    with app.app_context():
+        engine = db.engine
+        event.listen(engine, "after_cursor_execute", log_in)
+        try:
+            checked = verify()
+        finally:
+            event.remove(engine, "after_cursor_execute", log_in)
+    assert 1 <= checked < verified(app)

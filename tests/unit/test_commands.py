@@ -1,0 +1,182 @@
+"""The command line: what its commands do, and that the two servers really serve."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import Result
+from flask import Flask
+from sqlalchemy import text
+
+from apps import ROOT, create_app
+from apps.extensions import db
+from apps.utils import openapi
+from tests.support import live
+from tests.support.people import BIRTH, PASSWORD, People, bearer, sign_up_body
+
+STOP = 45  # seconds; granian gives a worker 30, and one that has just begun and is starved may need them
+sqlite_alone = pytest.mark.stores("sqlite")
+
+
+def invoke(app: Flask, *arguments: str, typed: str = "") -> Result:
+    return app.test_cli_runner().invoke(args=list(arguments), input=typed)
+
+
+def admin_options(**changes: str) -> list[str]:
+    options = {"username": "white-rabbit", "mobile": "13200001111", "age": "40", "birth": BIRTH} | changes
+    return ["create-admin", "--password-stdin", *(f"--{name}={value}" for name, value in options.items())]
+
+
+@sqlite_alone
+def test_create_admin_makes_an_admin_who_can_log_in(app: Flask, people: People) -> None:
+    result = invoke(app, *admin_options(), typed=PASSWORD + "\n")
+    assert (result.exit_code, result.output.split(" with ")[0]) == (0, "created admin white-rabbit")
+    with app.app_context():
+        assert db.session.scalar(text("SELECT role FROM users")) == "admin"
+    assert people.log_in("white-rabbit").get("/admin/users").status_code == 200
+
+
+@sqlite_alone
+@pytest.mark.parametrize(
+    ("changes", "password", "fault"),
+    [
+        ({"username": "short"}, PASSWORD, "longer than 6"),
+        ({"birth": "yesterday"}, PASSWORD, "Must be like"),
+        ({"age": "17"}, PASSWORD, "18"),
+        ({}, "canary", "8"),
+        ({}, "", "required"),
+    ],
+)
+def test_create_admin_refuses_what_sign_up_refuses(
+    app: Flask, changes: dict[str, str], password: str, fault: str
+) -> None:
+    result = invoke(app, *admin_options(**changes), typed=password + "\n")
+    assert result.exit_code == 1
+    assert fault in result.output
+    assert "canary" not in result.output
+
+
+@sqlite_alone
+def test_create_admin_does_not_take_a_name_twice(app: Flask, people: People) -> None:
+    people.sign_up("white-rabbit")
+    result = invoke(app, *admin_options(), typed=PASSWORD + "\n")
+    assert (result.exit_code, result.output) == (1, "Error: This username is taken.\n")
+
+
+def test_create_admin_works_before_the_first_run(tmp_path: Path) -> None:
+    """DESIGN 5: nothing configured, and no table yet."""
+    live.checkout(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "manage.py", *admin_options()],
+        cwd=tmp_path,
+        env=live.unconfigured(),
+        input=PASSWORD + "\n",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "created admin white-rabbit with id 1"
+
+
+@sqlite_alone
+def test_openapi_prints_the_document(app: Flask) -> None:
+    with app.app_context():
+        assert json.loads(invoke(app, "openapi").output) == openapi.document()
+
+
+@sqlite_alone
+def test_config_example_prints_the_example(app: Flask) -> None:
+    assert invoke(app, "config-example").output == (ROOT / "config.example.py").read_text()
+
+
+def all_commands(group: click.Group, *path: str) -> dict[str, click.Command]:
+    """Return {"keys list": command} of a group and the groups in it."""
+    found = {" ".join((*path, name)): command for name, command in group.commands.items()}
+    for name, command in group.commands.items():
+        found |= all_commands(command, *path, name) if isinstance(command, click.Group) else {}
+    return found
+
+
+COMMANDS = all_commands(create_app("testing", DATABASE_URL="sqlite://").cli)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_and_option_says_what_it_does(name: str) -> None:
+    assert COMMANDS[name].get_short_help_str()
+    for option in COMMANDS[name].params:
+        assert not isinstance(option, click.Option) or option.prompt or option.help
+
+
+@sqlite_alone
+def test_help_lists_the_commands(app: Flask) -> None:
+    listed = invoke(app, "--help").output
+    assert all(f"  {name} " in listed for name in COMMANDS if " " not in name)
+
+
+@sqlite_alone
+def test_more_than_one_worker_needs_redis(app: Flask) -> None:
+    """DESIGN 5: each would cache for itself."""
+    result = invoke(app, "serve", "--workers=2")
+    assert result.exit_code == 2
+    assert "REDIS_URL" in result.output
+
+
+def ask(url: str, token: str | None = None, body: Any = None) -> Any:
+    headers = {"Content-Type": "application/json"} | (bearer(token) if token else {})
+    data = None if body is None else json.dumps(body).encode()
+    with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=30) as response:
+        return json.load(response)["data"]
+
+
+@pytest.mark.parametrize("command", ["run", "serve"])
+def test_a_server_with_nothing_configured_replays_the_transcript_and_stops(tmp_path: Path, command: str) -> None:
+    """DESIGN 5, V5: over real HTTP; SIGTERM ends it with code 0."""
+    with live.live_server(tmp_path, command) as server:
+        api = f"{server.url}/api/v1"
+        signed_up = ask(f"{api}/users/", body=sign_up_body("12345678"))
+        read = ask(f"{api}/users/", token=signed_up["access_token"])
+        assert read == {"age": 18, "cache": True, "id": 1, "mobile": "13200001111", "username": "12345678"}
+        refreshed = ask(f"{api}/refresh", token=signed_up["refresh_token"], body={})
+        assert ask(f"{api}/users/", token=refreshed["access_token"])["username"] == "12345678"
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(STOP) == 0
+    with live.live_server(tmp_path, command) as server:  # what it kept is enough to go on
+        assert ask(f"{server.url}/api/v1/users/", token=refreshed["access_token"])["id"] == 1
+    assert PASSWORD not in server.log
+
+
+def test_a_request_under_way_is_answered_before_the_server_stops(tmp_path: Path) -> None:
+    """V5."""
+    body = json.dumps(sign_up_body()).encode()
+    head = "POST /api/v1/users/ HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: "
+    with live.live_server(tmp_path, "serve") as server:
+        with socket.create_connection(("127.0.0.1", int(server.url.rsplit(":", 1)[1])), timeout=30) as connection:
+            connection.sendall(f"{head}{len(body)}\r\n\r\n".encode() + body[:9])
+            wait_for_worker(server)
+            server.process.send_signal(signal.SIGTERM)
+            connection.sendall(body[9:])
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+        assert server.process.wait(STOP) == 0
+
+
+def wait_for_worker(server: live.Live) -> None:
+    """Ask something else: by its answer the request before it is under way."""
+    ask(f"{server.url}/healthz")
+
+
+def test_any_server_can_import_the_application(tmp_path: Path) -> None:
+    """DESIGN 5: `wsgi:app`, with its tables in place."""
+    live.checkout(tmp_path)
+    code = "from wsgi import app; print(app.test_client().get('/readyz').status_code)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=live.unconfigured(), capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "200"

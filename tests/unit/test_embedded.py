@@ -1,0 +1,98 @@
+"""What the service makes for itself when nothing is configured."""
+
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from stat import S_IMODE
+from threading import Barrier
+
+import pytest
+from flask import Flask
+from sqlalchemy import inspect, text
+
+from apps import create_app
+from apps.extensions import db
+from apps.utils.embedded import fill_secrets, migrate_embedded
+from tests.support import live
+
+NAMES = ["JWT_SECRET_KEY", "FIELD_ENCRYPTION_KEYS", "FIELD_INDEX_KEY"]
+
+
+def unconfigured(folder: Path, **settings: str) -> Flask:
+    app = Flask("embedded", instance_path=str(folder / "instance"))
+    app.config.update({"JWT_SECRET_KEY": "", "FIELD_ENCRYPTION_KEYS": [], "FIELD_INDEX_KEY": ""} | settings)
+    return app
+
+
+def fill(app: Flask) -> dict[str, object]:
+    fill_secrets(app, NAMES)
+    return {name: app.config[name] for name in NAMES}
+
+
+def test_secrets_are_long_different_and_for_the_owner_alone(tmp_path: Path) -> None:
+    """S1, S2."""
+    filled = fill(unconfigured(tmp_path))
+    secrets = [filled["JWT_SECRET_KEY"], *filled["FIELD_ENCRYPTION_KEYS"], filled["FIELD_INDEX_KEY"]]  # type: ignore[misc]
+    assert len(set(secrets)) == 3
+    assert min(len(str(secret)) for secret in secrets) >= 43  # 256 random bits
+    assert S_IMODE((tmp_path / "instance" / "secrets.json").stat().st_mode) == 0o600
+    assert S_IMODE((tmp_path / "instance").stat().st_mode) == 0o700
+    assert [path.name for path in (tmp_path / "instance").iterdir()] == ["secrets.json"]
+
+
+def test_secrets_are_made_once(tmp_path: Path) -> None:
+    """Or every token, and every mobile number, would be lost with a restart."""
+    assert fill(unconfigured(tmp_path)) == fill(unconfigured(tmp_path))
+
+
+def test_a_configured_secret_is_left_alone(tmp_path: Path) -> None:
+    app = unconfigured(tmp_path, JWT_SECRET_KEY="configured")
+    assert fill(app)["JWT_SECRET_KEY"] == "configured"
+    assert app.config["FIELD_INDEX_KEY"]
+
+
+def test_who_starts_at_once_has_the_same_secrets(tmp_path: Path) -> None:
+    for number in range(20):
+        start = Barrier(4)
+
+        def race(_: int, folder: Path = tmp_path / str(number), start: Barrier = start) -> str:
+            app = unconfigured(folder)
+            start.wait()
+            return json.dumps(fill(app))
+
+        with ThreadPoolExecutor(4) as threads:
+            assert len(set(threads.map(race, range(4)))) == 1
+        assert len(list((tmp_path / str(number) / "instance").iterdir())) == 1
+
+
+def test_two_processes_that_start_at_once_share_secrets_and_tables(tmp_path: Path) -> None:
+    live.checkout(tmp_path)
+    code = "from wsgi import app; print(app.config['JWT_SECRET_KEY'], app.test_client().get('/readyz').status_code)"
+    command = [sys.executable, "-c", code]
+    processes = [
+        subprocess.Popen(command, cwd=tmp_path, env=live.unconfigured(), stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    said = [process.communicate(timeout=60)[0].splitlines()[-1] for process in processes]
+    assert said[0] == said[1]
+    assert said[0].endswith(" 200")
+
+
+def test_a_configured_database_is_migrated_by_hand_alone(tmp_path: Path) -> None:
+    """DESIGN 5: of many processes none should change the tables that the others work with."""
+    app = create_app("testing", DATABASE_URL=f"sqlite:///{tmp_path / 'test.sqlite3'}")
+    migrate_embedded(app)
+    with app.app_context():
+        assert inspect(db.engine).get_table_names() == []
+        db.engine.dispose()
+
+
+@pytest.mark.stores("sqlite")
+@pytest.mark.parametrize(("pragma", "value"), [("journal_mode", "wal"), ("foreign_keys", 1), ("synchronous", 1)])
+def test_every_connection_to_sqlite_is_prepared(app: Flask, pragma: str, value: object) -> None:
+    """DESIGN 5: readers and a writer at a time, and foreign keys that hold."""
+    with app.app_context(), db.engine.connect() as first, db.engine.connect() as second:
+        answers = [connection.execute(text(f"PRAGMA {pragma}")).scalar() for connection in (first, second)]
+    assert answers == [value, value]

@@ -1,0 +1,150 @@
+"""I2, F10, F11, F12: a body is held against its form without anything being turned into something else."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from flask import Flask
+from wtforms import Field, FormField
+
+from apps import create_app
+from apps.errors import InvalidBody
+from apps.forms.fields import JsonForm
+from apps.forms.login import LoginForm
+from apps.forms.strict import fields_of, is_required, read_form
+from apps.forms.user import PatchForm, SignUpForm, UpdateForm
+from tests.support.corpus import changed
+from tests.support.people import sign_up_body
+
+FORMS = [SignUpForm, UpdateForm, PatchForm, LoginForm]
+
+
+@pytest.fixture(scope="module")
+def app() -> Flask:
+    return create_app("testing")
+
+
+@pytest.fixture(autouse=True)
+def context(app: Flask) -> Iterator[None]:
+    with app.app_context():
+        yield
+
+
+def faults(form: type[JsonForm], body: Any) -> Any:
+    with pytest.raises(InvalidBody) as refused:
+        read_form(form, json.dumps(body).encode())
+    return refused.value.fields
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_example_of_the_documents_is_accepted(form: type[JsonForm]) -> None:
+    assert read_form(form, json.dumps(form.example).encode())
+
+
+@pytest.mark.parametrize("body", [[], "x", None, 1, True, 1.5])
+@pytest.mark.parametrize("form", FORMS)
+def test_a_body_that_is_no_object_is_refused(form: type[JsonForm], body: Any) -> None:
+    """F10: WTForms-JSON raises an error of its own for some of them."""
+    assert faults(form, body) == {"body": ["The body must be a JSON object."]}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "fault"),
+    [
+        (("password",), {"a": 1}, "Must be a text."),  # would be "{'a': 1}"
+        (("password",), ["12345678", "b"], "Must be a text."),  # would be "12345678"
+        (("password",), True, "Must be a text."),
+        (("password",), 123456789, "Must be a text."),
+        (("username",), ["abcdefgh"], "Must be a text."),
+        (("mobile",), 13200001111, "Must be a text."),
+        (("info", "birth"), 0, "Must be a text."),
+        (("info", "age"), "18", "Must be a whole number."),
+        (("info", "age"), 18.0, "Must be a whole number."),
+        (("info", "age"), True, "Must be a whole number."),
+        (("info", "age"), [18], "Must be a whole number."),
+        (("info",), [], "Must be an object."),
+        (("info",), [["age", 18]], "Must be an object."),
+        (("info",), "{}", "Must be an object."),
+        (("password",), "12345678\0", "Must not hold NUL."),
+        (("info", "extra"), 1, "Unknown field."),
+        (("extra",), None, "Unknown field."),
+        (("info-age",), 18, "Unknown field."),  # the name that WTForms gives the nested field
+        (("csrf_token",), "x", "Unknown field."),
+    ],
+)
+@pytest.mark.parametrize("form", [SignUpForm, PatchForm])
+def test_no_value_becomes_another(form: type[JsonForm], path: tuple[str, ...], value: Any, fault: str) -> None:
+    """F11: the type must be the JSON type, and a name a name of the form."""
+    expected: Any = [fault]
+    for name in reversed(path):
+        expected = {name: expected}
+    assert faults(form, changed(sign_up_body(), path, value)) == expected
+
+
+@pytest.mark.parametrize(
+    ("body", "missing"),
+    [
+        ({}, {"username", "password", "mobile", "info"}),
+        ({"info": None}, {"username", "password", "mobile", "info"}),
+        (sign_up_body(info={}), {"info"}),
+        (sign_up_body(mobile=None), {"mobile"}),
+    ],
+)
+def test_every_missing_field_is_named(body: dict[str, Any], missing: set[str]) -> None:
+    refused = faults(SignUpForm, body)
+    assert set(refused) == missing
+    assert refused.get("info", {"age": 0, "birth": 0}).keys() == {"age", "birth"}
+
+
+@pytest.mark.parametrize("body", [{}, {"info": {}}, {"info": None}, dict.fromkeys(fields_of(PatchForm))])
+def test_a_patch_of_nothing_is_a_patch(body: dict[str, Any]) -> None:
+    values = read_form(PatchForm, json.dumps(body).encode()).values()
+    assert values == dict.fromkeys(["username", "password", "mobile", "age", "birth"])
+
+
+@pytest.mark.parametrize("name", ["username", "password", "mobile"])
+def test_an_empty_text_is_not_nothing(name: str) -> None:
+    """Or a client that clears a field would be told that all went well."""
+    assert list(faults(PatchForm, {name: ""})) == [name]
+
+
+def test_the_values_are_flat_and_the_birth_is_in_utc() -> None:
+    values = read_form(SignUpForm, json.dumps(sign_up_body("alice-liddell")).encode()).values()
+    assert values["birth"] == datetime(2000, 1, 31, 12, 30, 59, tzinfo=UTC)
+    assert {**values, "birth": None, "password": None} == {
+        "username": "alice-liddell",
+        "password": None,
+        "mobile": "13200001111",
+        "age": 18,
+        "birth": None,
+    }
+
+
+@pytest.mark.parametrize("password", [" 12345678 ", "\u212bngström 12", "A\u030angström 12", "ｆｕｌｌ width"])
+def test_a_password_is_taken_exactly_as_sent(password: str) -> None:
+    """P4: not trimmed, not normalised."""
+    assert read_form(SignUpForm, json.dumps(sign_up_body(password=password)).encode()).values()["password"] == password
+
+
+@pytest.mark.parametrize("minimum", [0, 1, 18, 150])
+def test_the_least_age_is_a_setting(app: Flask, minimum: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Zero is an age: to InputRequired it is nothing."""
+    monkeypatch.setitem(app.config, "MINIMUM_AGE", minimum)
+    body = changed(sign_up_body(), ("info", "age"), minimum)
+    assert read_form(SignUpForm, json.dumps(body).encode()).values()["age"] == minimum
+    assert list(faults(SignUpForm, changed(body, ("info", "age"), minimum - 1))) == ["info"]
+
+
+def test_an_info_is_needed_where_a_field_of_it_is() -> None:
+    assert is_required(fields_of(SignUpForm)["info"])
+    assert not is_required(fields_of(PatchForm)["info"])
+    assert list(fields_of(SignUpForm)) == ["username", "password", "mobile", "info"]
+
+
+def test_another_application_wraps_wtforms_no_deeper() -> None:
+    """F12: every call of `wtforms_json.init()` wraps WTForms once more, and a thousand overflow the stack."""
+    before = Field.process, FormField.process
+    create_app("testing")
+    assert (Field.process, FormField.process) == before

@@ -1,0 +1,177 @@
+"""The migrations: up, down and up again, on every database, with the rows of a service that runs."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from alembic.script import ScriptDirectory
+from click.testing import Result
+from flask import Flask
+
+from apps import ROOT, create_app
+from apps.extensions import db
+from apps.models import User
+from tests.support import servers, stores
+
+FIRST = "0001"
+TIME = "2026-01-31 12:30:59.123456"
+
+
+@pytest.fixture
+def url(store: str, tmp_path: Path) -> Iterator[str]:
+    """A database of the test's own, empty."""
+    pair = stores.PAIRS[store]
+    stores.skip_unless_available(pair)
+    server = stores.server_url(pair.database)
+    name = f"gatehouse_migrations_{stores.worker_number()}"
+    yield servers.create_database(server, name) if server else f"sqlite:///{tmp_path / 'test.sqlite3'}"
+    if server:
+        servers.drop_database(server, name)
+
+
+@pytest.fixture
+def app(url: str) -> Iterator[Flask]:
+    app = create_app("testing", DATABASE_URL=url, STATEMENT_TIMEOUT=1)
+    yield app
+    with app.app_context():
+        db.engine.dispose()
+
+
+def migrate(app: Flask, *command: str) -> Result:
+    return app.test_cli_runner().invoke(args=["db", *command])
+
+
+def schema(app: Flask) -> dict[str, Any]:
+    """Return all that the database says of its tables, in an order that does not matter."""
+    with app.app_context():
+        found = sa.inspect(db.engine)
+        return {
+            table: [
+                sorted(str(thing) for thing in things)
+                for things in (
+                    found.get_columns(table),
+                    [found.get_pk_constraint(table)],
+                    found.get_foreign_keys(table),
+                    found.get_unique_constraints(table),
+                    found.get_check_constraints(table),
+                    found.get_indexes(table),
+                )
+            ]
+            for table in found.get_table_names()
+        }
+
+
+def rows(app: Flask, table: str, *columns: str) -> list[tuple[Any, ...]]:
+    with app.app_context():
+        found = db.session.execute(sa.text(f"SELECT {', '.join(columns)} FROM {table} ORDER BY id")).all()
+        db.session.rollback()
+        return [tuple(bytes(value) if isinstance(value, memoryview) else value for value in row) for row in found]
+
+
+USERS = ("id", "username", "username_key", "password_hash", "mobile_ciphertext", "age", "birth", "role", "version")
+SESSIONS = ("id", "user_id", "address", "user_agent", "create_time", "expire_time", "revoke_reason", "version")
+
+
+def seed(app: Flask) -> None:
+    """Store what the first release stored."""
+    user = {
+        "username": "アリス-alice",
+        "hash": "$argon2id$",
+        "blob": bytes(range(60)),
+        "index": bytes(32),
+        "time": TIME,
+    }
+    with app.app_context():
+        for number in (1, 2, 3):
+            db.session.execute(
+                sa.text(
+                    "INSERT INTO users (id, username, username_key, password_hash, mobile_ciphertext, mobile_index,"
+                    " age, birth, role, version, create_time, update_time)"
+                    " VALUES (:id, :username, :key, :hash, :blob, :index, 18, :time, 'user', 7, :time, :time)"
+                ),
+                user | {"id": number, "key": f"alice-{number}"},
+            )
+            db.session.execute(
+                sa.text(
+                    "INSERT INTO sessions (id, user_id, address, user_agent, refresh_generation, create_time,"
+                    " last_used_time, expire_time, revoke_reason, version)"
+                    " VALUES (:id, :user, '::1', 'curl', 0, :time, :time, :time, 'logout', 3)"
+                ),
+                {"id": f"{number:032x}", "user": number, "time": TIME},
+            )
+        db.session.commit()
+
+
+def test_the_migrations_make_what_the_models_say(app: Flask) -> None:
+    """N6."""
+    assert migrate(app, "upgrade").exit_code == 0
+    assert migrate(app, "check").exit_code == 0
+    with app.app_context():
+        next(index for index in User.__table__.indexes if index.name == "ix_users_mobile_index").drop(db.engine)
+    assert migrate(app, "check").exit_code != 0
+
+
+def test_up_down_and_up_again_is_the_same_schema(app: Flask) -> None:
+    """N6."""
+    migrate(app, "upgrade")
+    before = schema(app)
+    assert migrate(app, "downgrade", "base").exit_code == 0
+    assert set(schema(app)) <= {"alembic_version"}
+    assert migrate(app, "upgrade").exit_code == 0
+    assert schema(app) == before
+    migrate(app, "downgrade", FIRST)
+    migrate(app, "upgrade")
+    assert schema(app) == before
+
+
+def test_rows_survive_every_step(app: Flask) -> None:
+    """N6: up from the first release, down to it, and up."""
+    migrate(app, "upgrade", FIRST)
+    seed(app)
+    users, sessions = rows(app, "users", *USERS), rows(app, "sessions", *SESSIONS)
+    assert len(users) == len(sessions) == 3
+    for command in (["upgrade"], ["downgrade", FIRST], ["upgrade"]):
+        done = migrate(app, *command)
+        assert done.exit_code == 0, done.output
+        assert rows(app, "users", *USERS) == users
+        assert rows(app, "sessions", *SESSIONS) == sessions
+
+
+@pytest.mark.stores("sqlite")
+def test_ids_are_never_given_out_twice_after_a_migration_either(app: Flask) -> None:
+    """F1, T8: SQLite changes a table by making another one."""
+    for command in (["upgrade"], ["downgrade", FIRST], ["upgrade"]):
+        migrate(app, *command)
+        with app.app_context():
+            made = db.session.scalar(sa.text("SELECT sql FROM sqlite_master WHERE name = 'users'"))
+            db.session.rollback()
+        assert "AUTOINCREMENT" in made
+
+
+@contextmanager
+def locked(url: str) -> Iterator[None]:
+    """Hold a lock on the users, as a request does."""
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("SELECT * FROM users")
+        yield
+
+
+@pytest.mark.stores("postgresql", "mariadb")
+def test_a_migration_that_cannot_have_its_lock_gives_up(app: Flask, url: str) -> None:
+    """N6: rather than stop every request that comes after it."""
+    migrate(app, "upgrade")
+    with locked(url):
+        assert migrate(app, "downgrade", FIRST).exit_code != 0
+    assert migrate(app, "downgrade", FIRST).exit_code == 0
+
+
+@pytest.mark.stores("sqlite")
+def test_there_is_one_head_and_no_offline_mode(app: Flask) -> None:
+    assert len(ScriptDirectory(str(ROOT / "migrations")).get_heads()) == 1
+    refused = migrate(app, "upgrade", "--sql")
+    assert refused.exit_code != 0
+    assert "need a database" in refused.output + str(refused.exception)

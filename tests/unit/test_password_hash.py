@@ -1,0 +1,146 @@
+"""How a password is hashed, and what a hash says of how it was made."""
+
+import re
+from collections.abc import Iterator
+from unicodedata import normalize
+
+import pytest
+from flask import Flask
+
+from apps import create_app
+from apps.config import BaseConfig, DevConfig, ProdConfig
+from apps.errors import Overloaded
+from apps.utils import password_hash
+
+PASSWORD = "correct horse battery"
+PHC = re.compile(r"\$argon2id\$v=19\$m=(\d+),t=(\d+),p=(\d+)\$[A-Za-z0-9+/]{22}\$[A-Za-z0-9+/]{43}")
+PEPPER = "a pepper of the suite, and of it only"
+
+
+@pytest.fixture
+def app() -> Iterator[Flask]:
+    """An application of settings alone: nothing here asks a store."""
+    app = create_app("testing", DATABASE_URL="sqlite://")
+    with app.app_context():
+        yield app
+
+
+@pytest.mark.parametrize("profile", [BaseConfig, DevConfig, ProdConfig])
+def test_the_cost_is_at_least_what_owasp_asks_for(profile: type[BaseConfig]) -> None:
+    """P1: 19 MiB, 2 passes, 1 lane."""
+    assert profile.PASSWORD_MEMORY_COST >= 19 * 1024
+    assert profile.PASSWORD_TIME_COST >= 2
+    assert profile.PASSWORD_PARALLELISM >= 1
+
+
+def test_a_hash_is_argon2id_of_the_configured_cost_with_a_salt(app: Flask) -> None:
+    """P1: 128 bits of salt, 256 of hash."""
+    app.config.update(PASSWORD_MEMORY_COST=19_456, PASSWORD_TIME_COST=2)
+    cost = PHC.fullmatch(password_hash.make(PASSWORD))
+    assert cost
+    assert cost.groups() == ("19456", "2", "1")
+
+
+def test_two_hashes_of_one_password_differ_and_both_match(app: Flask) -> None:
+    """P1: a salt each."""
+    hashes = {password_hash.make(PASSWORD) for _ in range(5)}
+    assert len({stored.split("$")[4] for stored in hashes}) == len(hashes) == 5
+    assert all(password_hash.matches(PASSWORD, stored) for stored in hashes)
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        None,
+        "",
+        "correct horse battery",
+        "$argon2id$",
+        "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHRzYWx0c2FsdA$",
+        "$argon2id$v=19$m=8,t=1,p=1$!$!",
+        "$2b$12$abcdefghijklmnopqrstuv",
+        "\0",
+    ],
+)
+def test_what_is_no_hash_matches_nothing(app: Flask, stored: str | None) -> None:
+    """P1, I1: nor does it raise; a password stored in clear is no hash of itself."""
+    assert not password_hash.matches(PASSWORD, stored)
+
+
+@pytest.mark.parametrize(
+    ("password", "other"),
+    [
+        ("a" * 72 + "b", "a" * 72 + "c"),
+        ("before\0after", "before\0later"),
+        ("before\0", "before"),
+        ("before", "before\0\0"),
+        ("trailing ", "trailing"),
+        ("Case", "case"),
+        ("ﬁ", "fi"),
+        ("é" * 500, "é" * 499 + "e"),
+        ("", " "),
+    ],
+)
+@pytest.mark.parametrize("pepper", ["", PEPPER])
+def test_every_byte_of_a_password_counts(app: Flask, password: str, other: str, pepper: str) -> None:
+    """P4: bcrypt would stop at byte 72 and at NUL."""
+    app.config["PASSWORD_PEPPER"] = pepper
+    stored = password_hash.make(password)
+    assert password_hash.matches(password, stored)
+    assert not password_hash.matches(other, stored)
+
+
+@pytest.mark.parametrize("pepper", ["", PEPPER])
+@pytest.mark.parametrize("password", ["é", "Å", "각", "ñandú", "ệ"])
+def test_composed_and_decomposed_text_is_one_password(app: Flask, password: str, pepper: str) -> None:
+    """P4: RFC 8265, 4.2."""
+    app.config["PASSWORD_PEPPER"] = pepper
+    forms = {normalize("NFC", password), normalize("NFD", password)}
+    assert len(forms) == 2
+    assert all(password_hash.matches(one, password_hash.make(other)) for one in forms for other in forms)
+
+
+def test_without_its_pepper_a_hash_matches_nothing(app: Flask) -> None:
+    """P1: a stolen table alone cannot be guessed at."""
+    app.config["PASSWORD_PEPPER"] = PEPPER
+    stored = password_hash.make(PASSWORD)
+    assert password_hash.matches(PASSWORD, stored)
+    for other in ("", PEPPER + "!", PEPPER[:-1]):
+        app.config["PASSWORD_PEPPER"] = other
+        assert not password_hash.matches(PASSWORD, stored)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "is_outdated"),
+    [("MEMORY", 8, False), ("MEMORY", 16, True), ("TIME", 2, True), ("PARALLELISM", 2, True)],
+)
+def test_a_hash_of_another_cost_is_outdated(app: Flask, setting: str, value: int, is_outdated: bool) -> None:
+    """P2."""
+    stored = password_hash.make(PASSWORD)
+    app.config[f"PASSWORD_{setting}_COST" if setting != "PARALLELISM" else "PASSWORD_PARALLELISM"] = value
+    assert password_hash.is_outdated(stored) == is_outdated
+    assert password_hash.matches(PASSWORD, stored)
+
+
+def test_a_turn_is_given_back_whatever_comes_of_it(app: Flask) -> None:
+    """V8: or the service would answer 503 for ever."""
+    app.config.update(PASSWORD_HASH_CONCURRENCY=1, PASSWORD_HASH_QUEUE=0)
+    password_hash.init_app(app)
+    stored = password_hash.make(PASSWORD)
+    for _ in range(3):
+        assert not password_hash.matches("another", stored)
+        assert not password_hash.matches(PASSWORD, "no hash")
+        with pytest.raises(UnicodeEncodeError):
+            password_hash.make("\ud800")
+    assert password_hash.matches(PASSWORD, stored)
+
+
+def test_whoever_waits_too_long_for_a_turn_is_refused(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """V8: and leaves the queue."""
+    app.config.update(PASSWORD_HASH_CONCURRENCY=1, PASSWORD_HASH_QUEUE=1)
+    password_hash.init_app(app)
+    monkeypatch.setattr(password_hash, "_QUEUE_TIMEOUT", 0.01)
+    with password_hash._slot():
+        for _ in range(3):
+            with pytest.raises(Overloaded):
+                password_hash.make(PASSWORD)
+    assert password_hash.make(PASSWORD)
