@@ -1,0 +1,27 @@
+"""Another Flask service that accepts Gatehouse's access tokens, verified by its public keys (JWT_ALGORITHM=EdDSA)."""
+
+import os
+
+import jwt
+from flask import Flask, abort, request
+
+app = Flask(__name__)
+keys = jwt.PyJWKClient(os.environ.get("GATEHOUSE_URL", "http://127.0.0.1:5000") + "/.well-known/jwks.json")
+REQUIRED = ["exp", "iat", "nbf", "sub", "sid", "jti", "type"]
+
+
+def current_user_id():
+    token = request.headers.get("Authorization", "").removeprefix("Bearer ")
+    try:
+        key = keys.get_signing_key_from_jwt(token)
+        claims = jwt.decode(
+            token, key, ["EdDSA"], audience="gatehouse", issuer="gatehouse", options={"require": REQUIRED}
+        )
+    except jwt.PyJWTError:
+        abort(401)
+    return claims["sub"] if claims["type"] == "access" else abort(401)  # a refresh token opens nothing here
+
+
+@app.get("/orders")
+def orders():
+    return {"orders_of": current_user_id()}
