@@ -1,5 +1,7 @@
 """The fixtures: real servers, an application on each of them, and people who use it."""
 
+import io
+import logging
 import os
 from collections.abc import Iterator
 
@@ -76,3 +78,14 @@ def client(app: Flask) -> FlaskClient:
 @pytest.fixture
 def people(client: FlaskClient) -> People:
     return People(client)
+
+
+@pytest.fixture
+def output(app: Flask) -> Iterator[io.StringIO]:
+    """What the service writes on its standard output."""
+    handler = logging.getLogger("apps").handlers[0]
+    assert isinstance(handler, logging.StreamHandler)
+    stream = io.StringIO()
+    before = handler.setStream(stream)
+    yield stream
+    handler.setStream(before)

@@ -2,8 +2,7 @@
 
 import io
 import json
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,17 +18,6 @@ from apps.utils.transaction import transactional
 from tests.support.people import People, sign_up_body
 
 Lines = Callable[[], list[dict[str, Any]]]
-
-
-@pytest.fixture
-def output(app: Flask) -> Iterator[io.StringIO]:
-    """What the service writes on its standard output."""
-    handler = logging.getLogger("apps").handlers[0]
-    assert isinstance(handler, logging.StreamHandler)
-    stream = io.StringIO()
-    before = handler.setStream(stream)
-    yield stream
-    handler.setStream(before)
 
 
 @pytest.fixture

@@ -41,17 +41,6 @@ ASTRAY: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture
-def output(app: Flask) -> Iterator[io.StringIO]:
-    """What the service writes on its standard output."""
-    handler = logging.getLogger("apps").handlers[0]
-    assert isinstance(handler, logging.StreamHandler)
-    stream = io.StringIO()
-    before = handler.setStream(stream)
-    yield stream
-    handler.setStream(before)
-
-
 def lines(output: io.StringIO) -> list[dict[str, Any]]:
     return [json.loads(line) for line in output.getvalue().split("\n") if line]
 

@@ -11,7 +11,7 @@ from apps.utils import jwk
 from tests.support.keys import ALGORITHMS
 
 # RFC 8037, A.1 to A.3: an Ed25519 key and its thumbprint.
-RFC_8037_PRIVATE = "nWGxne_9WmC6hEr0kuwsERJxWl7MmkZcDusAxyuf2A0"
+RFC_8037_PRIVATE = "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A"
 RFC_8037_PUBLIC = {"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}
 RFC_8037_THUMBPRINT = "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
 # RFC 9449, 4.2 and 6.1: a P-256 key and its thumbprint. The example of RFC 7638 is RSA, which signs nothing here.
