@@ -137,5 +137,5 @@ FIELD_INDEX_KEY = "change-me: the output of `openssl rand -base64 32`"
 # Origins whose pages may call the API, exact: https://app.example.com.
 # CORS_ORIGINS = []
 
-# The least severe line that is logged. One of DEBUG, INFO, WARNING, ERROR.
+# The least severe line that is logged; the audit always is. One of DEBUG, INFO, WARNING, ERROR.
 # LOG_LEVEL = "INFO"

@@ -50,7 +50,7 @@ def register_extensions(app: Flask) -> None:
         # As exact patterns: Flask-CORS takes a text with any of `*[]?` for a pattern, and ignores the case of others.
         exact = [re.compile(re.escape(origin) + r"\Z") for origin in app.config["CORS_ORIGINS"]]
         with_cookies = "cookies" in app.config["JWT_TOKEN_LOCATION"]
-        extensions.cors.init_app(app, origins=exact, supports_credentials=with_cookies)
+        extensions.cors.init_app(app, origins=exact, supports_credentials=with_cookies, expose_headers=headers.EXPOSED)
     password_hash.init_app(app)
     key.init_app(app)
     with app.app_context():

@@ -198,7 +198,10 @@ class BaseConfig:
         list[str], Setting("Origins whose pages may call the API, exact: https://app.example.com.")
     ] = []  # noqa: RUF012
     LOG_LEVEL: Annotated[
-        str, Setting("The least severe line that is logged.", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
+        str,
+        Setting(
+            "The least severe line that is logged; the audit always is.", choices=("DEBUG", "INFO", "WARNING", "ERROR")
+        ),
     ] = "INFO"
 
 

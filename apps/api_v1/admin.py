@@ -63,14 +63,22 @@ def list_users(identity: Identity, query: dict[str, Any]) -> Response:  # noqa: 
 
 
 @api_v1.post("/admin/users/<id:user_id>/block")
-@endpoint(policy=Policy.ADMIN, token="access", answer=AccountAnswer, errors=(UserNotFound, LastAdmin, ConcurrentUpdate))
+@endpoint(
+    policy=Policy.ADMIN,
+    token="access",
+    answer=AccountAnswer,
+    has_etag=True,
+    errors=(UserNotFound, LastAdmin, ConcurrentUpdate),
+)
 def block(user_id: int, identity: Identity) -> Response:  # noqa: ARG001
     """Block a user: all sessions end, and no login succeeds."""
     return _answer_account(admin.block_user(user_id))
 
 
 @api_v1.post("/admin/users/<id:user_id>/unblock")
-@endpoint(policy=Policy.ADMIN, token="access", answer=AccountAnswer, errors=(UserNotFound, ConcurrentUpdate))
+@endpoint(
+    policy=Policy.ADMIN, token="access", answer=AccountAnswer, has_etag=True, errors=(UserNotFound, ConcurrentUpdate)
+)
 def unblock(user_id: int, identity: Identity) -> Response:  # noqa: ARG001
     """Unblock a user."""
     return _answer_account(admin.unblock_user(user_id))
@@ -82,6 +90,7 @@ def unblock(user_id: int, identity: Identity) -> Response:  # noqa: ARG001
     token="access",
     form=RoleForm,
     answer=AccountAnswer,
+    has_etag=True,
     errors=(UserNotFound, LastAdmin, ConcurrentUpdate),
 )
 def change_role(user_id: int, identity: Identity, form: RoleForm) -> Response:  # noqa: ARG001
@@ -100,7 +109,7 @@ def end_sessions(user_id: int, identity: Identity) -> Response:  # noqa: ARG001
 class AccountAPI(MethodView):
     """`/admin/users/<id>`: one rule, so that an id which is none is not found, whatever the method."""
 
-    @endpoint(policy=Policy.ADMIN, token="access", answer=AccountAnswer, errors=(UserNotFound,))
+    @endpoint(policy=Policy.ADMIN, token="access", answer=AccountAnswer, has_etag=True, errors=(UserNotFound,))
     def get(self, user_id: int, identity: Identity) -> Response:  # noqa: ARG002 (the policy needed it)
         """Read a user, with what only admins see."""
         return _answer_account(read_user(user_id))

@@ -9,6 +9,7 @@ from flask import Response
 from apps.api_v1 import api_v1
 from apps.errors import Forbidden
 from apps.forms.audit import AuditQuery
+from apps.models import AuditEvent
 from apps.services.audit import read_events
 from apps.services.token import Identity
 from apps.utils.contract import Policy
@@ -51,11 +52,15 @@ def audit(identity: Identity, query: dict[str, Any]) -> Response:
     limit = query.get("limit", _PAGE)
     rows = read_events(subject_id, query.get("cursor"), limit + 1)
     page = rows[:limit]
-    answers = [
-        AuditEventAnswer(
-            *(row.id, row.time, row.event, row.outcome, row.actor_id, row.subject_id, row.session_id, row.address),
-            detail=msgspec.json.decode(row.detail),
-        )
-        for row in page
-    ]
+    answers = [_answer_event(row, identity) for row in page]
     return HttpResponse.success(AuditAnswer(answers, page[-1].id if len(rows) > limit else None))
+
+
+def _answer_event(row: AuditEvent, reader: Identity) -> AuditEventAnswer:
+    """Return what the reader may know: an admin who acted on an account is not traced by its owner."""
+    is_hidden = reader.user.role != "admin" and row.actor_id not in (None, reader.user.id)
+    session_id, address = (None, None) if is_hidden else (row.session_id, row.address)
+    return AuditEventAnswer(
+        *(row.id, row.time, row.event, row.outcome, row.actor_id, row.subject_id, session_id, address),
+        detail=msgspec.json.decode(row.detail),
+    )

@@ -121,7 +121,7 @@ class UserAPI(MethodView):
         """Sign up."""
         return answer_login(users.sign_up(**form.values(), device=client_device()))
 
-    @endpoint(policy=Policy.SELF_OR_ADMIN, token="access", answer=UserAnswer, errors=(UserNotFound,))
+    @endpoint(policy=Policy.SELF_OR_ADMIN, token="access", answer=UserAnswer, has_etag=True, errors=(UserNotFound,))
     def get(self, identity: Identity, user_id: int | None = None) -> Response:
         """Read a user: oneself or, as an admin, anybody."""
         if user_id in (None, identity.user.id):
@@ -133,6 +133,7 @@ class UserAPI(MethodView):
         token="access",
         form=UpdateForm,
         answer=UserAnswer,
+        has_etag=True,
         account_limit="UPDATE_ACCOUNT_LIMIT",
         errors=_UPDATE_ERRORS,
     )
@@ -148,6 +149,7 @@ class UserAPI(MethodView):
         token="access",
         form=PatchForm,
         answer=UserAnswer,
+        has_etag=True,
         account_limit="UPDATE_ACCOUNT_LIMIT",
         errors=_UPDATE_ERRORS,
     )

@@ -42,6 +42,13 @@ class User(Model):
         """The mobile number, in clear."""
         return crypto.decrypt(self.mobile_ciphertext, mobile_context(self.id))
 
+    def has_mobile(self, number: str) -> bool:
+        """Whether this is the stored number; none is that does not open, so that it can be replaced."""
+        try:
+            return self.mobile == number
+        except crypto.Undecryptable:
+            return False
+
     def set_mobile(self, number: str) -> None:
         """Store `number` encrypted for this row, which must have its id, and the index to find it by."""
         self.mobile_ciphertext = crypto.encrypt(number, mobile_context(self.id))

@@ -16,7 +16,7 @@ from apps.models import Session, User
 from apps.services.audit import record
 from apps.services.session import end_other_sessions
 from apps.services.snapshot import publish
-from apps.services.user import lock_user, refuse_last_admin
+from apps.services.user import lock_user, lock_user_to_remove
 from apps.utils import clock, crypto
 from apps.utils.transaction import reading, transactional
 from apps.utils.username import beginning_of
@@ -129,8 +129,7 @@ def _is_behind(column: Any, key: Any, user_id: int, *, is_descending: bool) -> C
 
 @transactional
 def _block(user_id: int) -> tuple[User, list[Session]]:
-    refuse_last_admin(user_id)
-    user = lock_user(user_id)
+    user = lock_user_to_remove(user_id)
     user.block_time = user.block_time or clock.now()
     ended = end_other_sessions(user_id, None, "blocked")
     record("user.block", user_id)
@@ -155,9 +154,7 @@ def _unblock(user_id: int) -> User:
 
 @transactional
 def _change_role(user_id: int, role: str) -> User:
-    if role != "admin":
-        refuse_last_admin(user_id)
-    user = lock_user(user_id)
+    user = lock_user(user_id) if role == "admin" else lock_user_to_remove(user_id)
     before, user.role = user.role, role
     record("user.change_role", user_id, before=before, after=role)
     return user

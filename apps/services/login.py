@@ -53,7 +53,7 @@ def verify_password(key: str, password: str) -> User:
     Raises `WrongCredentials`, `TooManyRequests`, `Overloaded`.
     """
     _count_attempt(key)
-    return _check_password(key, password)
+    return _check_password(key, password, "password.verify")
 
 
 def forget_attempts(key: str) -> None:
@@ -64,11 +64,11 @@ def forget_attempts(key: str) -> None:
 
 def _enter(key: str, password: str, device: Device) -> Login | None:
     """Return None if the hash was replaced while it was looked at: by a new password, or by a login that rehashed."""
-    user = _check_password(key, password)
+    user = _check_password(key, password, "login")
     return _open(user.id, key, user.password_hash, _better_hash(password, user.password_hash), device)
 
 
-def _check_password(key: str, password: str) -> User:
+def _check_password(key: str, password: str, event: str) -> User:
     user = _find(key)
     try:
         is_right = password_hash.matches(password, user.password_hash if user else None)
@@ -76,7 +76,7 @@ def _check_password(key: str, password: str) -> User:
         take_back_attempt(key)  # nothing was guessed
         raise
     if user is None or not is_right or user.block_time:
-        record_alone("login", user.id if user else None, outcome="failure")
+        record_alone(event, user.id if user else None, outcome="failure")
         raise WrongCredentials
     return user
 

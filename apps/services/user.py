@@ -7,6 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from apps.errors import (
+    ConcurrentUpdate,
     Forbidden,
     FreshTokenRequired,
     LastAdmin,
@@ -153,13 +154,22 @@ def _read(user_id: int) -> User | None:
     return db.session.get(User, user_id)
 
 
-def refuse_last_admin(user_id: int) -> None:
-    """Raise `LastAdmin` when no other admin could act; part of the caller's transaction.
+def lock_user_to_remove(user_id: int, versions: frozenset[str] | None = None) -> User:
+    """Return the row, locked as by `lock_user`, of a user who will no longer act.
 
-    Every admin row is locked, in one order, so that two admins who go at once go one after the other.
+    Raises `LastAdmin` when no other admin could; `UserNotFound`, `StaleVersion`, `ConcurrentUpdate`.
     """
-    if db.session.scalar(select(User.role).where(User.id == user_id)) != "admin":
-        return
+    role = db.session.scalar(select(User.role).where(User.id == user_id))
+    if role == "admin":
+        _refuse_last_admin(user_id)
+    user = lock_user(user_id, versions)
+    if user.role != role:  # made an admin meanwhile, by which another one may have felt free to go
+        raise ConcurrentUpdate
+    return user
+
+
+def _refuse_last_admin(user_id: int) -> None:
+    """Lock every admin's row, in one order, so that two admins who go at once go one after the other."""
     admins = select(User.id).where(User.role == "admin", User.block_time.is_(None)).order_by(User.id).with_for_update()
     if db.session.scalars(admins).all() == [user_id]:
         raise LastAdmin
@@ -224,7 +234,7 @@ def _update(
     if username is not None:
         _set_username(user, username)
         _flush_username()
-    if mobile is not None and mobile != user.mobile:
+    if mobile is not None and not user.has_mobile(mobile):
         _require_fresh(author)
         user.set_mobile(mobile)
     user.age = user.age if age is None else age
@@ -251,6 +261,5 @@ def _facts(user: User) -> dict[str, object]:
 
 @transactional
 def _delete(user_id: int, author: Author) -> None:
-    refuse_last_admin(user_id)
-    db.session.delete(lock_user(user_id, author.versions))
+    db.session.delete(lock_user_to_remove(user_id, author.versions))
     record("user.delete", user_id)

@@ -30,7 +30,7 @@ class Policy(Enum):
 
     ANYONE = "Anyone."
     SELF = "Whoever the token speaks for."
-    SELF_OR_ADMIN = "The user whose id is in the path, or an admin."
+    SELF_OR_ADMIN = "Oneself or, by the id of another in the path, an admin."
     ADMIN = "Admins."
     CLIENT = "Other services, with the credentials that `manage.py clients add` gave them."
 
@@ -42,6 +42,7 @@ class Contract:
     policy: Policy
     answer: type[msgspec.Struct] | None  # None: no part of the OpenAPI document
     is_enveloped: bool
+    has_etag: bool
     token: Kind | None
     is_fresh: bool
     form: type[JsonForm] | None

@@ -44,6 +44,7 @@ def endpoint(
     policy: Policy,
     answer: type[msgspec.Struct] | None,
     is_enveloped: bool = True,
+    has_etag: bool = False,
     token: Kind | None = None,
     is_fresh: bool = False,
     form: type[JsonForm] | None = None,
@@ -58,12 +59,14 @@ def endpoint(
     straight from a login), `form` where a form is, and `query`, a dict, where a query string is. `limit` and
     `account_limit` name settings: the first counts by client address; the second by the account of an access token,
     the session of a refresh token or, without a token, the username in the body. Routes with the same setting are
-    counted together. A view with a policy but ANYONE must ask for a token.
+    counted together. `has_etag` says that the view answers with a version, which a later If-Match may name. A view with
+    a policy but ANYONE must ask for a token.
     """
     contract = Contract(
         policy=policy,
         answer=answer,
         is_enveloped=is_enveloped,
+        has_etag=has_etag,
         token=token,
         is_fresh=is_fresh,
         form=form,

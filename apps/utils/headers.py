@@ -10,6 +10,8 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+# What a page of another origin may read besides (CORS).
+EXPOSED = ("ETag", "Retry-After", "WWW-Authenticate", "X-Request-ID")
 
 
 def init_app(app: Flask) -> None:

@@ -89,6 +89,9 @@ def _configure(level: str) -> None:
                     "filters": ["request_id"],
                 }
             },
-            "loggers": {"apps": {"handlers": ["stdout"], "level": level, "propagate": False}},
+            "loggers": {
+                "apps": {"handlers": ["stdout"], "level": level, "propagate": False},
+                "apps.services.audit": {"level": "INFO"},  # never silenced
+            },
         }
     )

@@ -11,7 +11,7 @@ from werkzeug.routing import Rule
 from wtforms import BooleanField, Field, Form, FormField, IntegerField
 from wtforms.validators import AnyOf, Length, NumberRange
 
-from apps.errors import ApiError, NotFound
+from apps.errors import ApiError, NotFound, StaleVersion
 from apps.forms.fields import AgeRange, Format
 from apps.forms.query import UrlEncodedForm
 from apps.forms.strict import fields_of, is_required
@@ -38,6 +38,13 @@ _PATH_PARAMETERS = {
         "schema": {"type": "string", "pattern": f"^{SessionIdConverter.regex}$"},
     },
 }
+_IF_MATCH = {
+    "name": "If-Match",
+    "in": "header",
+    "description": "ETags that were read; refused with 412 when none is the current one (RFC 9110, 13.1.1).",
+    "schema": {"type": "string"},
+}
+_ETAG = {"ETag": {"description": "The version of what is answered.", "schema": {"type": "string"}}}
 _HEADERS = {
     401: {"WWW-Authenticate": {"description": "The challenge (RFC 6750, 3).", "schema": {"type": "string"}}},
     429: {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}},
@@ -120,9 +127,11 @@ def _operation(rule: Rule, method: str, view: Any, contract: Contract) -> Json:
         operation["security"] = [{contract.token: []}]
     if contract.policy is Policy.CLIENT:
         operation["security"] = [{"client": []}]
-    parameters = [_PATH_PARAMETERS[name] for name in sorted(rule.arguments)]
+    parameters: list[Json] = [_PATH_PARAMETERS[name] for name in sorted(rule.arguments)]
     if contract.query:
         parameters += _query_parameters(contract.query)
+    if StaleVersion in contract.errors:
+        parameters.append(_IF_MATCH)
     if parameters:
         operation["parameters"] = parameters
     if contract.form:
@@ -137,7 +146,9 @@ def _responses(contract: Contract, refusals: list[type[ApiError]]) -> Json:
     by_status: dict[int, list[type[ApiError]]] = defaultdict(list)
     for error in refusals:
         by_status[error.status].append(error)
-    responses = {"200": {"description": "Done.", "content": _media(_success_schema(contract))}}
+    responses: Json = {"200": {"description": "Done.", "content": _media(_success_schema(contract))}}
+    if contract.has_etag:
+        responses["200"]["headers"] = _ETAG
     for status, errors in sorted(by_status.items()):
         types = [error.type for error in errors]
         schema = {"allOf": [{"$ref": _REF.format(name="Error")}, _error_of(status, types)]}

@@ -54,7 +54,7 @@ def matches(password: str, password_hash: str | None) -> bool:
 
 
 def is_outdated(password_hash: str) -> bool:
-    """Whether the parameters have risen since the hash was made."""
+    """Whether the hash was made with other parameters than are configured now."""
     return _hasher().check_needs_rehash(password_hash)
 
 

@@ -69,6 +69,15 @@ def test_a_request_id_is_a_plain_word(app: Flask, people: People, given: str) ->
     assert rows(app)[0]["request_id"].isalnum()
 
 
+@pytest.mark.settings(LOG_LEVEL="ERROR")
+@pytest.mark.stores("sqlite")
+def test_no_level_silences_the_audit(people: People, output: io.StringIO, lines: Lines) -> None:
+    """L2: and nothing else is told."""
+    people.sign_up()
+    assert [line["event"] for line in lines()] == ["user.sign_up"]
+    assert output.getvalue().count("\n") == 1
+
+
 def test_what_is_rolled_back_is_told_nowhere(app: Flask, lines: Lines) -> None:
     """L3: not with the next event of the same thread either."""
 

@@ -55,7 +55,9 @@ def check_documented(app: Flask, response: TestResponse) -> None:
     status = str(response.status_code)
     if status not in operation["responses"]:
         raise AssertionError(f"{response.request.method} {path}: {status} is not documented")
-    schema = operation["responses"][status]["content"]["application/json"]["schema"]
+    documented = operation["responses"][status]
+    assert ("ETag" in response.headers) == ("ETag" in documented.get("headers", {}))
+    schema = documented["content"]["application/json"]["schema"]
     Draft202012Validator({**schema, "components": document["components"]}).validate(response.get_json())
 
 

@@ -7,6 +7,7 @@ from flask import Flask
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from apps.models.user import User, mobile_context
 from apps.utils.crypto import Undecryptable, blind_index, decrypt, encrypt
 
 OLD, NEW = "an old secret of the field's encryption", "a new secret of the field's encryption"
@@ -103,3 +104,11 @@ def test_the_index_outlives_the_encryption_key(app: Flask) -> None:
     index = blind_index(NUMBER)
     app.config["FIELD_ENCRYPTION_KEYS"] = [NEW]
     assert index == blind_index(NUMBER)
+
+
+def test_a_number_that_does_not_open_can_be_replaced() -> None:
+    """D1: it is none of the user's, and in nobody's way."""
+    user = User(id=1, mobile_ciphertext=encrypt(NUMBER, mobile_context(2)))
+    assert not user.has_mobile(NUMBER)
+    user.set_mobile(NUMBER)
+    assert user.has_mobile(NUMBER)
