@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """The command line: `python manage.py --help`."""
 
-from apps.commands import main
-
 if __name__ == "__main__":
+    from apps.commands import main  # not in the workers, which import this file and run none of it
+
     main()

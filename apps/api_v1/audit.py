@@ -52,11 +52,11 @@ def audit(identity: Identity, query: dict[str, Any]) -> Response:
     limit = query.get("limit", _PAGE)
     rows = read_events(subject_id, query.get("cursor"), limit + 1)
     page = rows[:limit]
-    answers = [_answer_event(row, identity) for row in page]
+    answers = [answer_event(row, identity) for row in page]
     return HttpResponse.success(AuditAnswer(answers, page[-1].id if len(rows) > limit else None))
 
 
-def _answer_event(row: AuditEvent, reader: Identity) -> AuditEventAnswer:
+def answer_event(row: AuditEvent, reader: Identity) -> AuditEventAnswer:
     """Return what the reader may know: an admin who acted on an account is not traced by its owner."""
     is_hidden = reader.user.role != "admin" and row.actor_id not in (None, reader.user.id)
     session_id, address = (None, None) if is_hidden else (row.session_id, row.address)

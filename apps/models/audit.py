@@ -35,3 +35,5 @@ class AuditHead(Model):
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     last_event_id: Mapped[int] = mapped_column(Id)
     hash: Mapped[bytes] = mapped_column(Digest)
+    purged_until_id: Mapped[int] = mapped_column(Id, server_default="0")  # events up to this one are deleted
+    purged_hash: Mapped[bytes | None] = mapped_column(Digest)  # and this was its seal

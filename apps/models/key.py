@@ -23,3 +23,8 @@ class SigningKey(Model):
     create_time: Mapped[datetime] = mapped_column(UtcDateTime, default=clock.now)
     activate_time: Mapped[datetime | None] = mapped_column(UtcDateTime)
     retire_time: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+def private_key_context(kid: str) -> str:
+    """Return what a ciphertext is bound to: moved to another row it no longer opens."""
+    return f"signing_keys.private_key:{kid}"

@@ -3,10 +3,12 @@
 import hashlib
 import logging
 from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import msgspec
-from sqlalchemy import Select, event, select
+from sqlalchemy import Select, delete, event, select
 from sqlalchemy.orm import Session as OrmSession
 
 from apps.extensions import db
@@ -38,14 +40,14 @@ def record(name: str, subject_id: int | None, *, outcome: str = "success", **det
         actor_id=actor.user_id,
         subject_id=subject_id,
         session_id=actor.session_id,
-        address=actor.address,
+        address=pseudonym(actor.address),
         request_id=actor.request_id,
         detail=msgspec.json.encode(detail, order="sorted").decode(),
     )
     row.hash = _seal(head.hash, row)
     db.session.add(row)
     head.last_event_id, head.hash = row.id, row.hash
-    db.session.info.setdefault(_LINES, []).append(_describe(row))
+    db.session.info.setdefault(_LINES, []).append(_describe(row) | {"address": actor.address})
 
 
 @transactional
@@ -77,18 +79,58 @@ def verify() -> int:
     """
     if db.engine.dialect.name != "sqlite":  # where every transaction does
         db.session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
-    previous, count = bytes(32), 0
+    head = db.session.get_one(AuditHead, 1)
+    first, end = head.purged_until_id, (head.last_event_id, bytes(head.hash))
+    previous, last = head.purged_hash or bytes(32), first
     for row in _all_events():
-        count += 1
-        if row.id != count:
-            raise BrokenChain(f"event {count} is missing")
+        last += 1
+        if row.id != last:
+            raise BrokenChain(f"event {last} is missing")
         if bytes(row.hash) != _seal(previous, row):
             raise BrokenChain(f"event {row.id} was changed")
         previous = bytes(row.hash)
-    head = db.session.get_one(AuditHead, 1)
-    if (head.last_event_id, bytes(head.hash)) != (count, previous):
-        raise BrokenChain(f"events after {count} are missing")
-    return count
+    if end != (last, previous):
+        raise BrokenChain(f"events after {last} are missing")
+    return last - first
+
+
+def purge(age: timedelta, batch: int) -> int:
+    """Delete the events that are older than `age`, `batch` a transaction, and return how many.
+
+    The head remembers the seal of the last one, on which the next one's is built. The deletion is an event itself.
+    """
+    total = 0
+    while deleted := _purge(clock.now() - age, batch):
+        total += deleted
+    return total
+
+
+@transactional
+def _purge(before: datetime, batch: int) -> int:
+    head = db.session.get_one(AuditHead, 1, with_for_update=True)
+    rows = select(AuditEvent).where(AuditEvent.time < before, AuditEvent.id > head.purged_until_id)
+    events = db.session.scalars(rows.order_by(AuditEvent.id).limit(batch)).all()
+    # In one piece from the beginning: a clock that was set back leaves later events with earlier times.
+    old = [row for index, row in enumerate(events, start=head.purged_until_id + 1) if row.id == index]
+    if not old:
+        return 0
+    head.purged_until_id, head.purged_hash = old[-1].id, bytes(old[-1].hash)
+    db.session.flush()  # the database deletes no event that the head does not name so
+    db.session.execute(delete(AuditEvent).where(AuditEvent.id <= old[-1].id))
+    record("audit.purge", None, until=old[-1].id, count=len(old))
+    return len(old)
+
+
+def pseudonym(address: str | None) -> str | None:
+    """Return an address without the part that tells one customer from another: what is kept for ever tells of nobody.
+
+    The line in the log has it whole, for as long as logs are kept.
+    """
+    try:
+        parsed = ip_address(address or "")
+    except ValueError:  # of no network: a unix socket, or whatever a proxy forwards
+        return None
+    return str(ip_network((parsed, 24 if parsed.version == 4 else 48), strict=False))
 
 
 def _all_events() -> Iterator[AuditEvent]:

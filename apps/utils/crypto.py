@@ -45,6 +45,11 @@ def decrypt(blob: bytes, context: str) -> str:
         raise Undecryptable("a blob that was changed or moved to " + context) from error
 
 
+def is_current(blob: bytes) -> bool:
+    """Whether a blob was made with the first configured key."""
+    return blob[:1] == _VERSION and blob[1:5] == _cipher(current_app.config["FIELD_ENCRYPTION_KEYS"][0])[0]
+
+
 def blind_index(number: str) -> bytes:
     """Return the HMAC-SHA-256 of a mobile number in E.164: equal numbers, however written, have equal indexes."""
     key = _derive(current_app.config["FIELD_INDEX_KEY"], b"gatehouse mobile blind index")

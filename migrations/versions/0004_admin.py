@@ -1,4 +1,4 @@
-"""Blocked accounts, and an index to list accounts by age."""
+"""Blocked accounts, and an index to list accounts by when they were made."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,11 +1,12 @@
 """The command line: `python manage.py --help`."""
 
-import getpass
 import json
 import os
 import signal
 import sys
 import time
+from contextlib import AbstractContextManager, nullcontext
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ import click
 import flask_migrate.cli
 from flask import Flask, current_app
 from flask.cli import ScriptInfo, with_appcontext
+from sqlalchemy.exc import OperationalError, ProgrammingError
 from werkzeug.serving import WSGIRequestHandler, run_simple
 
+from apps.commands.data import backup, purge_audit, reencrypt, restore
 from apps.errors import ApiError
+from apps.extensions import db
 from apps.forms.strict import read_form
 from apps.forms.user import SignUpForm
 from apps.models import SigningKey
@@ -25,10 +29,11 @@ from apps.services import key as keys
 from apps.services import user as users
 from apps.services.session import purge_sessions
 from apps.utils import clock, openapi, postman
+from apps.utils.database import bind_migrations, most_connections
 from apps.utils.embedded import migrate_embedded
 from apps.utils.settings import InvalidSettings, example
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = Path(__file__).parent.parent.parent / "docs"
 
 
 def main() -> None:
@@ -40,14 +45,35 @@ def main() -> None:
     except InvalidSettings as error:
         sys.exit(str(error))
     app.cli.help = "Gatehouse: user accounts and tokens."
-    app.cli(prog_name="manage.py", obj=ScriptInfo(create_app=lambda: app))
+    try:
+        app.cli(prog_name="manage.py", obj=ScriptInfo(create_app=lambda: app))
+    except (OperationalError, ProgrammingError) as error:
+        first_line = str(error.orig).partition("\n")[0]
+        sys.exit(f"the database does not answer, or has no tables yet (manage.py db upgrade): {first_line}")
 
 
 def register_commands(app: Flask) -> None:
     """Add the commands."""
+    bind_migrations(app)
+    key_commands.add_command(reencrypt)
+    audit_commands.add_command(purge_audit)
     groups = (session_commands, audit_commands, key_commands, client_commands, flask_migrate.cli.db)
-    for command in (run, serve, create_admin, write_openapi, write_postman, config_example, *groups):
+    for command in (run, serve, create_admin, backup, restore, write_openapi, write_postman, config_example, *groups):
         app.cli.add_command(command)
+
+
+class IpAddress(click.ParamType[str]):
+    """An address, not a name: a name may have several, and the server listens on one."""
+
+    name = "address"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return it as it is."""
+        try:
+            ip_address(value)
+        except ValueError:
+            self.fail(f"{value!r} is not an address such as 127.0.0.1 or ::1", param, ctx)
+        return value
 
 
 class QuietHandler(WSGIRequestHandler):
@@ -62,7 +88,7 @@ class QuietHandler(WSGIRequestHandler):
 
 
 @click.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--host", default="127.0.0.1", show_default=True, type=IpAddress(), help="Address to listen on.")
 @click.option("--port", default=5000, show_default=True, type=click.IntRange(0, 65535), help="Port to listen on.")
 @click.option("--reload/--no-reload", default=False, help="Start again when a source file changes.")
 @with_appcontext
@@ -78,12 +104,18 @@ def run(host: str, port: int, reload: bool) -> None:
 
 
 @click.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--host", default="127.0.0.1", show_default=True, type=IpAddress(), help="Address to listen on.")
 @click.option("--port", default=5000, show_default=True, type=click.IntRange(0, 65535), help="Port to listen on.")
 @click.option(
     "--workers", default=1, show_default=True, type=click.IntRange(1), help="Processes; one per core is a good start."
 )
-@click.option("--threads", default=16, show_default=True, type=click.IntRange(1), help="Threads of each process.")
+@click.option(
+    "--threads",
+    default=8,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Threads of each process; more than PASSWORD_HASH_QUEUE, or logins keep reads waiting.",
+)
 @with_appcontext
 def serve(host: str, port: int, workers: int, threads: int) -> None:
     """Serve for production, with granian.
@@ -94,6 +126,7 @@ def serve(host: str, port: int, workers: int, threads: int) -> None:
         raise click.UsageError(
             "more than one worker needs REDIS_URL: without it each process would cache for itself alone"
         )
+    _warn_of_too_few_connections(workers)
     from granian import Granian
     from granian.constants import Interfaces
 
@@ -110,7 +143,33 @@ def serve(host: str, port: int, workers: int, threads: int) -> None:
         workers_kill_timeout=30,
         websockets=False,
     )
-    server.serve()
+    with _shared_metrics():
+        server.serve()
+
+
+def _warn_of_too_few_connections(workers: int) -> None:
+    wanted = workers * current_app.config["DATABASE_POOL_SIZE"]
+    try:
+        allowed = most_connections(db.engine)
+    except OperationalError:  # it may come later, as may /readyz
+        return
+    finally:
+        db.engine.dispose()  # no connection is handed to a worker
+    if allowed is not None and wanted > allowed:
+        click.echo(
+            f"warning: {workers} workers x DATABASE_POOL_SIZE may open {wanted} connections, "
+            f"and the database allows {allowed}",
+            err=True,
+        )
+
+
+def _shared_metrics() -> AbstractContextManager[None]:
+    """Have the workers count together, if they count at all."""
+    if not current_app.config["METRICS_TOKEN"]:
+        return nullcontext()
+    from apps.utils.metrics import shared_by_processes
+
+    return shared_by_processes()
 
 
 @click.command("create-admin")
@@ -123,7 +182,11 @@ def serve(host: str, port: int, workers: int, threads: int) -> None:
 def create_admin(username: str, mobile: str, age: int, birth: str, password_stdin: bool) -> None:
     """Create an account that may read, change and delete every other one."""
     migrate_embedded(current_app._get_current_object())  # type: ignore[attr-defined]
-    password = sys.stdin.readline().rstrip("\n") if password_stdin else getpass.getpass("Password: ")
+    password = (
+        sys.stdin.readline().rstrip("\r\n")
+        if password_stdin
+        else click.prompt("Password", hide_input=True, confirmation_prompt=True)
+    )
     body = {"username": username, "password": password, "mobile": mobile, "info": {"age": age, "birth": birth}}
     try:
         admin = users.create_admin(**read_form(SignUpForm, json.dumps(body).encode()).values())
@@ -186,18 +249,17 @@ def generate_key() -> None:
 def rotate_key() -> None:
     """Sign with the newest key, made now if there is none waiting.
 
-    Waits until every process has read it, so that no token is refused on the way. The key before goes on verifying.
+    Waits until every process, and every cache between it and those who verify by JWKS, has the key, so that no token is
+    refused on the way. The key before goes on verifying.
     """
-    rows = keys.list_keys()
-    waiting = [row for row in rows if keys.state_of(row, rows) == "published"]
-    row = waiting[0] if waiting else _publish()
-    has_others = any(other.activate_time for other in rows)
+    has_others = any(key.activate_time for key in keys.list_keys())
+    row = keys.waiting_key() or _publish()
     age = (clock.now() - row.create_time).total_seconds()
-    time.sleep(max(0.0, 2 * current_app.config["JWT_KEYS_RELOAD"] - age) if has_others else 0)
+    time.sleep(max(0.0, 3 * current_app.config["JWT_KEYS_RELOAD"] - age) if has_others else 0)
     click.echo(f"signing with {keys.activate_key(row.kid).kid}")
 
 
-@key_commands.command("retire")
+@key_commands.command("retire", context_settings={"ignore_unknown_options": True})  # an id may begin with "-"
 @click.argument("kid")
 @click.option("--force", is_flag=True, help="Also while tokens that it signed may live: they are refused from then on.")
 @with_appcontext
@@ -227,7 +289,9 @@ def client_commands() -> None:
 @with_appcontext
 def add_client(name: str) -> None:
     """Add a client; its secret is printed this once."""
-    client, secret = clients.add_client(name[:64])
+    if not (name.isprintable() and 1 <= len(name) <= 64):
+        raise click.BadParameter("must be 1 to 64 printable characters", param_hint="NAME")
+    client, secret = clients.add_client(name)
     click.echo(f"client id      {client.id}\nclient secret  {secret}")
 
 
@@ -261,7 +325,7 @@ def write_openapi() -> None:
     "--folder",
     default=str(DOCS),
     show_default=True,
-    type=click.Path(file_okay=False, path_type=Path),
+    type=click.Path(exists=True, file_okay=False, writable=True, path_type=Path),
     help="Where to write them.",
 )
 @with_appcontext

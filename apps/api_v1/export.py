@@ -1,0 +1,80 @@
+"""Export: everything that is held about a user."""
+
+from datetime import datetime
+
+import msgspec
+from flask import Response
+
+from apps.api_v1 import api_v1
+from apps.api_v1.audit import AuditEventAnswer, answer_event
+from apps.errors import UserNotFound
+from apps.services import export as exports
+from apps.services.token import Identity
+from apps.utils.contract import Policy
+from apps.utils.endpoint import endpoint
+from apps.utils.response import HttpResponse
+
+
+class ExportedUser(msgspec.Struct):
+    """The account; of the password nothing is held that could be told."""
+
+    id: int
+    username: str
+    mobile: str
+    age: int
+    birth: datetime
+    photo: str | None
+    role: str
+    block_time: datetime | None
+    create_time: datetime
+    update_time: datetime
+
+
+class ExportedSession(msgspec.Struct):
+    """A session, ended ones included for as long as they are kept."""
+
+    id: str
+    device: str
+    address: str
+    create_time: datetime
+    last_used_time: datetime
+    end_time: datetime
+    revoke_time: datetime | None
+    revoke_reason: str | None
+
+
+class ExportAnswer(msgspec.Struct):
+    """All there is."""
+
+    user: ExportedUser
+    sessions: list[ExportedSession]
+    audit: list[AuditEventAnswer]
+
+
+@api_v1.get("/users/<id:user_id>/export")
+@endpoint(
+    policy=Policy.SELF_OR_ADMIN,
+    token="access",
+    is_fresh=True,
+    answer=ExportAnswer,
+    account_limit="UPDATE_ACCOUNT_LIMIT",
+    errors=(UserNotFound,),
+)
+def export(user_id: int, identity: Identity) -> Response:
+    """Export everything that is held about a user: oneself or, as an admin, anybody."""
+    found = exports.export_user(user_id)
+    user = found.user
+    return HttpResponse.success(
+        ExportAnswer(
+            ExportedUser(**{name: getattr(user, name) for name in ExportedUser.__struct_fields__}),
+            [
+                ExportedSession(
+                    *(row.id, row.user_agent, row.address, row.create_time, row.last_used_time, row.end_time),
+                    row.revoke_time,
+                    row.revoke_reason,
+                )
+                for row in found.sessions
+            ],
+            [answer_event(row, identity) for row in found.events],
+        )
+    )

@@ -1,0 +1,66 @@
+"""From old keys to new ones: every encrypted field once more, while the service runs.
+
+A row is replaced only if it is still what was read, so whoever changes it meanwhile wins, and has used the new key. A
+run that was killed is simply started again: what is done is passed over.
+"""
+
+from collections.abc import Iterator
+
+from sqlalchemy import CursorResult, select, update
+
+from apps.extensions import db
+from apps.models import SigningKey, User
+from apps.models.key import private_key_context
+from apps.models.user import mobile_context
+from apps.utils import crypto
+from apps.utils.transaction import reading, transactional
+
+
+def reencrypt(batch: int) -> Iterator[int]:
+    """Encrypt by the first of `FIELD_ENCRYPTION_KEYS`, and index by `FIELD_INDEX_KEY`, whatever is not yet.
+
+    Does `batch` rows a transaction, and yields how many it changed after each. Raises `crypto.Undecryptable` for a row
+    that none of the keys opens; what was done before stays done.
+    """
+    last = 0
+    while ids := _ids_behind(last, batch):
+        yield _reencrypt_mobiles(ids)
+        last = ids[-1]
+    yield _reencrypt_signing_keys()
+
+
+@reading
+def _ids_behind(last: int, batch: int) -> list[int]:
+    return list(db.session.scalars(select(User.id).where(User.id > last).order_by(User.id).limit(batch)))
+
+
+@transactional
+def _reencrypt_mobiles(ids: list[int]) -> int:
+    rows = select(User.id, User.mobile_ciphertext, User.mobile_index)
+    changed = 0
+    for user_id, ciphertext, index in db.session.execute(rows.where(User.id.in_(ids))).all():
+        number = crypto.decrypt(ciphertext, mobile_context(user_id))
+        new_index = crypto.blind_index(number)
+        if crypto.is_current(ciphertext) and bytes(index) == new_index:
+            continue
+        values = {"mobile_ciphertext": crypto.encrypt(number, mobile_context(user_id)), "mobile_index": new_index}
+        # By Core: the row says what it said before, so neither its version nor its time of change moves.
+        unchanged = update(User.__table__).where(User.id == user_id, User.mobile_ciphertext == ciphertext)  # type: ignore[arg-type]
+        changed += _rows_of(db.session.execute(unchanged.values(**values)))
+    return changed
+
+
+@transactional
+def _reencrypt_signing_keys() -> int:
+    changed = 0
+    for key in db.session.scalars(select(SigningKey).with_for_update()).all():
+        if not crypto.is_current(key.private_key_ciphertext):
+            context = private_key_context(key.kid)
+            key.private_key_ciphertext = crypto.encrypt(crypto.decrypt(key.private_key_ciphertext, context), context)
+            changed += 1
+    return changed
+
+
+def _rows_of(result: object) -> int:
+    assert isinstance(result, CursorResult)  # noqa: S101 (for the type checker)
+    return int(result.rowcount)

@@ -1,0 +1,59 @@
+"""What is held about a person, told to that person; and what is left of who is deleted."""
+
+import pytest
+from flask import Flask
+from sqlalchemy import text
+
+from apps.extensions import db
+from tests.support.people import BIRTH, People
+
+FORBIDDEN = (403, "forbidden")
+
+
+def test_one_gets_everything_that_is_held(app: Flask, people: People) -> None:
+    """GDPR, articles 15 and 20: the account, each session, each event; of the password nothing."""
+    alice, bob = people.sign_up("alice-liddell"), people.sign_up("bob-the-builder")
+    people.log_in("alice-liddell").post("/logout")
+    response = alice.get(f"/users/{alice.id}/export")
+    assert response.status_code == 200
+    data = response.get_json()["data"]
+    user = data["user"]
+    assert (user["id"], user["username"], user["mobile"], user["age"]) == (alice.id, "alice-liddell", "13200001111", 18)
+    assert user["birth"].startswith(BIRTH[:10])
+    with app.app_context():
+        columns = set(db.metadata.tables["users"].columns.keys())
+    hidden = {"password_hash", "username_key", "mobile_ciphertext", "mobile_index", "version"}
+    assert set(user) == columns - hidden | {"mobile"}
+    assert [session["revoke_reason"] for session in data["sessions"]] == ["logout", None]
+    assert [event["event"] for event in data["audit"]] == ["session.end", "login", "user.sign_up"]
+    assert "argon2" not in response.text
+    assert str(bob.username) not in response.text
+    assert alice.get("/audit").get_json()["data"]["data"][0]["event"] == "user.export"
+
+
+@pytest.mark.stores("sqlite")
+def test_only_oneself_with_a_fresh_token_or_an_admin_may(people: People) -> None:
+    """Z1, Z2: another's is forbidden, whether there is one or not."""
+    alice, bob, admin = people.sign_up(), people.sign_up(), people.admin()
+    stale = alice.refresh().get_json()["data"]["access_token"]
+    told = alice.get(f"/users/{alice.id}/export", token=stale)
+    assert (told.status_code, told.get_json()["error"]["type"]) == (401, "fresh_token_required")
+    for user_id in (bob.id, 999_999):
+        refused = alice.get(f"/users/{user_id}/export")
+        assert (refused.status_code, refused.get_json()["error"]["type"]) == FORBIDDEN
+    assert admin.get(f"/users/{bob.id}/export").get_json()["data"]["user"]["username"] == bob.username
+    assert admin.get("/users/999999/export").status_code == 404
+
+
+def test_of_who_is_deleted_only_pseudonyms_are_left(app: Flask, people: People) -> None:
+    """GDPR, article 17: no table holds the name, the number, the whole address or the device; ids are given once."""
+    alice = people.sign_up("alice-liddell", mobile="13255556666")
+    people.client.environ_base |= {"HTTP_USER_AGENT": "a very rare device", "REMOTE_ADDR": "203.0.113.77"}
+    people.log_in("alice-liddell")
+    assert alice.delete(f"/users/{alice.id}").status_code == 200
+    with app.app_context():
+        for table in db.metadata.sorted_tables:
+            rows = str(db.session.execute(text(f"SELECT * FROM {table.name}")).all())
+            for personal in ("liddell", "13255556666", "203.0.113.77", "rare device"):
+                assert personal not in rows, table.name
+    assert people.sign_up("alice-liddell").id != alice.id
