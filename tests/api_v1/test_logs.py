@@ -17,6 +17,7 @@ from sqlalchemy import event, text
 from werkzeug.test import TestResponse
 
 from apps.extensions import db
+from apps.utils.logs import Formatter
 from apps.utils.memory_cache import MemoryCache
 from tests.support.every_route import EveryRoute
 from tests.support.people import PASSWORD, People, bearer, sign_up_body
@@ -212,3 +213,32 @@ def test_a_log_that_takes_nothing_breaks_nothing(people: People, output: io.Stri
     handler.stream = output
     with contextlib.suppress(OSError):
         full.close()
+
+
+ODD_TEXTS = ["张三丰", "a\r\nb\x00\x1b[2J", "\u2028\u2029\u202e", "half \ud800 of a pair", '"\\']
+
+
+@pytest.mark.parametrize("number", range(len(ODD_TEXTS)))
+def test_a_line_is_ascii_and_says_what_was_said(number: int) -> None:
+    """L2: whatever shows it takes nothing in it for a line's end or a command."""
+    text = ODD_TEXTS[number]
+    facts = {"name": "apps.test", "levelname": "INFO", "msg": "%s", "args": (text,), "cause": text, "odd": Path("x")}
+    written = Formatter().format(logging.makeLogRecord(facts))
+    assert written.isascii()
+    assert all(character.isprintable() for character in written)
+    line = json.loads(written)
+    assert (line["message"], line["cause"], line["odd"]) == (text, text, "x")
+    assert (line["logger"], line["level"], line["request_id"]) == ("apps.test", "INFO", None)
+
+
+@pytest.mark.stores("sqlite")
+def test_what_follows_a_request_is_not_of_it(people: People, output: io.StringIO) -> None:
+    """L2: the next in the same thread has neither its id nor its user."""
+    people.sign_up().get("/users/")
+    logging.getLogger("apps.test").info("after")
+    people.client.get("/healthz")
+    read, after, probe = lines(output)[-3:]
+    assert [line["message"] for line in (read, after, probe)] == ["request", "after", "request"]
+    assert read["user_id"]
+    assert (after["request_id"], probe["user_id"]) == (None, None)
+    assert probe["request_id"] not in (read["request_id"], None)

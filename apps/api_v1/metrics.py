@@ -1,0 +1,17 @@
+"""The metrics, for Prometheus; at the root, beside the API. Part of the service where METRICS_TOKEN is set."""
+
+from flask import Blueprint, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from apps.utils.contract import Policy
+from apps.utils.endpoint import endpoint
+from apps.utils.metrics import render
+
+monitoring = Blueprint("monitoring", __name__)
+
+
+@monitoring.get("/metrics")
+@endpoint(policy=Policy.MONITOR, answer=None)
+def metrics() -> Response:
+    """Answer with what was counted."""
+    return Response(render(), content_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,116 @@
+"""Metrics of a service of several processes, when one of them is killed, and when Redis goes and comes back."""
+
+import os
+import signal
+import urllib.request
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from flask import Flask
+
+from apps import create_app
+from tests.faults import redis_server, wait_until
+from tests.support import live, metrics
+from tests.support.people import bearer
+
+REQUESTS = "gatehouse_http_request_duration_seconds_count"
+PROCESSES = "gatehouse_processes"
+PATIENCE = 45  # seconds; granian waits 3.5 before it starts a worker again, which takes one or two
+SENT = 200
+
+
+def get(url: str) -> str:
+    """Ask with a connection of its own, so that any worker may answer."""
+    with urllib.request.urlopen(urllib.request.Request(url, headers=bearer(metrics.TOKEN)), timeout=30) as response:
+        text: str = response.read().decode()
+        return text
+
+
+def send(url: str, times: int) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(get, [url] * times))
+
+
+def worker_ids(folder: Path) -> set[int]:
+    """Return the process ids by which the workers' files are named."""
+    return {int(file.stem.rpartition("_")[2]) for file in folder.glob("*/gauge_livesum_*.db")}
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.stores("postgresql")
+def test_requests_to_any_worker_are_counted_once_and_stay_counted_when_it_is_killed(app: Flask, tmp_path: Path) -> None:
+    """V4: exactly as many as were answered, whichever worker is asked; and what is now, of those that live."""
+    shared = tmp_path / "tmp"
+    shared.mkdir()
+    environment = {
+        "DATABASE_URL": app.config["DATABASE_URL"],
+        "REDIS_URL": app.config["REDIS_URL"],
+        "GATEHOUSE_METRICS_TOKEN": metrics.TOKEN,
+        "TMPDIR": str(shared),
+    }
+    with live.live_server(tmp_path, "serve", "--workers=2", "--threads=4", **environment) as server:
+
+        def asked(name: str, **labels: str) -> float:
+            return metrics.total(metrics.parse(get(f"{server.url}/metrics")), name, **labels)
+
+        healthz = f"{server.url}/healthz"
+        wait_until(lambda: asked(PROCESSES) == 2, PATIENCE)
+        send(healthz, SENT)
+        assert {asked(REQUESTS, route="/healthz") for _ in range(10)} == {SENT}
+        workers = worker_ids(shared)
+        assert len(workers) == 2
+        assert all(has_counted(shared, worker) for worker in workers), "one worker answered everything"
+
+        os.kill(victim := workers.pop(), signal.SIGKILL)
+        wait_until(answers_without_gauges_of(shared, victim, lambda: asked(PROCESSES)), PATIENCE)
+        assert asked(REQUESTS, route="/healthz") == SENT
+        wait_until(lambda: asked(PROCESSES) == 2, PATIENCE)
+        assert worker_ids(shared) > workers
+        send(healthz, SENT)
+        assert {asked(REQUESTS, route="/healthz") for _ in range(10)} == {2 * SENT}
+    assert list(shared.glob("gatehouse-metrics-*")) == []
+
+
+def has_counted(folder: Path, worker: int) -> bool:
+    return any(b"/healthz" in file.read_bytes() for file in folder.glob(f"*/histogram_{worker}.db"))
+
+
+def answers_without_gauges_of(folder: Path, worker: int, scrape: Callable[[], float]) -> Callable[[], bool]:
+    def is_so() -> bool:
+        try:
+            processes = scrape()
+        except OSError:  # it went to the worker that was killed
+            return False
+        assert processes <= 2
+        return worker not in worker_ids(folder)
+
+    return is_so
+
+
+def test_the_metrics_tell_when_the_breaker_opens_and_closes() -> None:
+    with redis_server() as redis:
+        app = create_app(
+            "testing", DATABASE_URL="sqlite://", REDIS_URL=redis.url, METRICS_TOKEN=metrics.TOKEN, REDIS_TIMEOUT=1
+        )
+        client = app.test_client()
+
+        def told(name: str) -> float:
+            return metrics.total(metrics.parse(client.get("/metrics", headers=bearer(metrics.TOKEN)).text), name)
+
+        def ask_the_cache() -> bool:
+            with app.app_context():
+                return bool(app.extensions["cache"].ping())
+
+        assert ask_the_cache()
+        assert (told("gatehouse_cache_breaker_open"), told("gatehouse_cache_errors_total")) == (0, 0)
+        redis.kill()
+        assert not ask_the_cache()
+        assert not ask_the_cache()  # nobody asks Redis: no error
+        assert (told("gatehouse_cache_breaker_open"), told("gatehouse_cache_errors_total")) == (1, 1)
+        (redis.folder / "socket").unlink(missing_ok=True)
+        redis.start()
+        wait_until(lambda: told("gatehouse_cache_breaker_open") == 0)
+        assert told("gatehouse_cache_errors_total") == 1
+        app.extensions["cache"]._client.close()
