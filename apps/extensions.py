@@ -2,14 +2,11 @@
 
 from flask_cors import CORS
 from flask_jwt_extended import JWTManager
-from flask_limiter import Limiter
-from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import MetaData
 from sqlalchemy.orm import DeclarativeBase
 
 from apps.utils.cache import Cache
-from apps.utils.client import client_address
 
 # Every constraint has a name: errors are told apart by it, and migrations can drop it.
 NAMING_CONVENTION = {
@@ -29,8 +26,6 @@ class Base(DeclarativeBase):
 
 # Rows stay readable after the commit, so an answer made from one costs no second SELECT.
 db = SQLAlchemy(model_class=Base, session_options={"expire_on_commit": False})
-migrate = Migrate()
 cache = Cache()
 jwt = JWTManager()
-limiter = Limiter(client_address)
 cors = CORS()

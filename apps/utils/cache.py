@@ -15,6 +15,7 @@ from typing import Protocol
 
 from flask import Flask, current_app
 
+from apps.utils.embedded import OneProcess
 from apps.utils.memory_cache import MemoryCache
 from apps.utils.redis_cache import RedisCache
 
@@ -60,7 +61,7 @@ class Cache:
     def init_app(self, app: Flask) -> None:
         """Bind to `app`."""
         url = app.config["REDIS_URL"]
-        app.extensions["cache"] = RedisCache(url, app.config["REDIS_TIMEOUT"]) if url else MemoryCache()
+        app.extensions["cache"] = RedisCache(url, app.config["REDIS_TIMEOUT"]) if url else _in_memory(app)
         app.extensions["cache_fills"] = [threading.Lock() for _ in range(64)]
 
     @property
@@ -104,6 +105,10 @@ class Cache:
         finally:
             if held:
                 lock.release()
+
+
+def _in_memory(app: Flask) -> MemoryCache:
+    return MemoryCache(OneProcess(app.config["SQLALCHEMY_DATABASE_URI"]))
 
 
 def _lifetime() -> float:

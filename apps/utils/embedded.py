@@ -1,14 +1,17 @@
-"""What the service makes for itself when nothing is configured: a folder, secrets, a SQLite file."""
+"""What the service makes for itself when nothing is configured: a folder, secrets, a SQLite file, and one process."""
 
 import fcntl
+import hashlib
 import json
 import os
 import secrets
 import tempfile
 from pathlib import Path
+from typing import ClassVar
 
-import flask_migrate
 from flask import Flask
+
+from apps.utils.database import upgrade
 
 
 def _folder(app: Flask) -> Path:
@@ -51,6 +54,32 @@ def migrate_embedded(app: Flask) -> None:
     """Bring the SQLite file up to date. A configured database is migrated by `manage.py db upgrade` alone."""
     if app.config["DATABASE_URL"]:
         return
-    with (_folder(app) / "migrate.lock").open("w") as lock, app.app_context():
+    with (_folder(app) / "migrate.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # processes that start together migrate one after the other
-        flask_migrate.upgrade()
+        upgrade(app)
+
+
+class OneProcess:
+    """The right to keep a cache in memory: one process on this machine has it, for one database.
+
+    A second process would not hear of what the first one writes, and would go on to accept what was logged out there.
+    """
+
+    _held: ClassVar[dict[Path, int]] = {}  # {lock: the process that took it}; a fork inherits this, and not the lock
+
+    def __init__(self, database_url: str) -> None:
+        digest = hashlib.sha256(database_url.encode()).hexdigest()[:16]
+        self._path = Path(tempfile.gettempdir()) / f"gatehouse-{os.getuid()}-{digest}.lock"
+
+    def is_ours(self) -> bool:
+        """Whether this process has the right, or takes it now; it keeps it until it ends."""
+        if self._held.get(self._path) == os.getpid():
+            return True
+        file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # by process: its other applications may have it too
+        except OSError:
+            os.close(file)
+            return False
+        self._held[self._path] = os.getpid()  # the file stays open, and locked, for as long as the process lives
+        return True

@@ -5,18 +5,23 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 
+from apps.errors import SecondProcess
+from apps.utils.embedded import OneProcess
+
 _MOST_ENTRIES = 100_000  # about 50 MB; the entry that was stored first goes first
 
 
 class MemoryCache:
-    """A bounded dict whose entries expire."""
+    """A bounded dict whose entries expire; only the one process that serves may have it."""
 
-    def __init__(self) -> None:
+    def __init__(self, one_process: OneProcess) -> None:
+        self._one_process = one_process
         self._entries: OrderedDict[str, tuple[float, int, str]] = OrderedDict()
         self._lock = threading.Lock()
 
     def get_many(self, keys: Sequence[str]) -> list[tuple[int, str] | None]:
-        """Return a (version, value) or None for each key."""
+        """Return a (version, value) or None for each key. Raises `SecondProcess`."""
+        self._require_one_process()
         return [self._get(key) for key in keys]
 
     def _get(self, key: str) -> tuple[int, str] | None:
@@ -26,7 +31,8 @@ class MemoryCache:
         return entry[1:]
 
     def put(self, key: str, version: int, value: str, seconds: float) -> None:
-        """Store unless a later version is there."""
+        """Store unless a later version is there. Raises `SecondProcess`."""
+        self._require_one_process()
         with self._lock:
             known = self._get(key)
             if known and known[0] > version:
@@ -44,5 +50,9 @@ class MemoryCache:
             self._entries.pop(key, None)
 
     def ping(self) -> bool:
-        """Return True: this process answers."""
-        return True
+        """Whether this process may serve."""
+        return self._one_process.is_ours()
+
+    def _require_one_process(self) -> None:
+        if not self._one_process.is_ours():
+            raise SecondProcess

@@ -219,7 +219,7 @@ def test_a_slow_reader_never_puts_the_old_row_back(app: Flask, people: People, d
     }
     with application_through_proxy(app, database_url) as (proxy, slow), ThreadPoolExecutor(1) as thread:
         forget(app, alice)
-        filling = proxy.hold(b"EVALSHA")
+        filling = proxy.hold(b"mobile_ciphertext")
         late = thread.submit(slow.test_client().get, "/api/v1/users/", headers=bearer(alice.access_token))
         assert filling.reached.wait(10)
         writes[write]()

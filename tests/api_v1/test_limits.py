@@ -13,19 +13,12 @@ from flask.testing import FlaskClient
 from limits import parse_many
 from werkzeug.test import TestResponse
 
-from apps import extensions
 from apps.config import DevConfig, ProdConfig
 from tests.support import stores
-from tests.support.people import PASSWORD, People, Person, sign_up_body
+from tests.support.people import PASSWORD, People, Person, bearer, sign_up_body
 
 NOBODY_LISTENS = "redis://127.0.0.1:1/0"
 BRAKED = (429, "too_many_requests")
-
-
-@pytest.fixture(autouse=True)
-def _limiter_believes_in_its_storage(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One limiter serves every application of a process; what it learnt about a dead Redis ends with the test."""
-    monkeypatch.setattr(extensions.limiter, "_storage_dead", False)
 
 
 def told(response: TestResponse) -> tuple[int, str | None]:
@@ -220,6 +213,18 @@ def test_two_applications_count_together(app: Flask, database_url: str, setting:
         answers = [act(other.test_client()) for _ in range(2)]
         assert (answers[0] != BRAKED, answers[1]) == (True, BRAKED)
         assert act(app.test_client()) == BRAKED
+
+
+@pytest.mark.stores("postgresql")
+@pytest.mark.settings(REFRESH_LIMIT="3/hour", REFRESH_ACCOUNT_LIMIT="3/hour")
+def test_each_application_counts_the_refreshes_that_it_serves(app: Flask, people: People, database_url: str) -> None:
+    """B2: they are braked, and cost no round trip more."""
+    alice = people.sign_up()
+    limits = {"REFRESH_LIMIT": "3/hour", "REFRESH_ACCOUNT_LIMIT": "3/hour"}
+    with stores.application(database_url, app.config["REDIS_URL"], **limits) as other:
+        for each in (app, other):
+            refresh = {"path": "/api/v1/refresh", "headers": bearer(alice.refresh_token)}
+            assert [each.test_client().post(**refresh).status_code for _ in range(4)] == [200, 200, 200, 429]
 
 
 @pytest.mark.stores("sqlite")

@@ -12,12 +12,12 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import event
 
-from apps.extensions import db, limiter
+from apps.extensions import db
 from apps.utils import redis_cache
 from tests.faults import RedisServer, redis_server, wait_until
 from tests.support import stores
 from tests.support.every_route import EveryRoute
-from tests.support.people import People, bearer
+from tests.support.people import PASSWORD, People, Person, bearer, sign_up_body
 from tests.support.proxy import through_proxy
 
 pytestmark = pytest.mark.stores("sqlite")  # whichever: the database answers
@@ -63,8 +63,8 @@ def app(database_url: str, server: RedisServer) -> Iterator[Flask]:
 def forget_failures(app: Flask) -> None:
     """Let the next request meet the state of Redis itself, as if it had been well for long."""
     app.extensions["cache"]._is_open = False
-    limiter._storage_dead = False
-    limiter._Limiter__last_check_backend = 0
+    app.extensions["cache"]._believed_since = 0.0
+    app.extensions["limits"]._asks_again_at = 0.0
 
 
 def wait_until_believed(app: Flask) -> None:
@@ -91,18 +91,34 @@ def test_every_route_answers_as_ever_and_in_time(app: Flask, server: RedisServer
 def test_requests_that_meet_the_failure_at_once_all_succeed(
     app: Flask, server: RedisServer, people: People, state: State
 ) -> None:
-    """V1: Flask-Limiter would fail all of them but one."""
+    """V1."""
     alice = people.sign_up()
+    credentials = {"username": alice.username, "password": PASSWORD}
     forget_failures(app)
     state.begin(server)
     start = Barrier(8)
 
-    def refresh(_: int) -> int:
+    def log_in(_: int) -> int:
         start.wait()
-        return FlaskClient(app).post("/api/v1/refresh", headers=bearer(alice.refresh_token)).status_code
+        return FlaskClient(app).post("/api/v1/login", json=credentials).status_code
 
     with ThreadPoolExecutor(8) as threads:
-        assert list(threads.map(refresh, range(8))) == [200] * 8
+        assert list(threads.map(log_in, range(8))) == [200] * 8
+
+
+@pytest.mark.parametrize("name", ["read-only", "full"])
+def test_what_one_process_could_not_tell_no_other_believes(
+    app: Flask, server: RedisServer, database_url: str, name: str
+) -> None:
+    """K5: Redis still answers reads, so the other process meets no failure of its own but this."""
+    with stores.application(database_url, "", REDIS_URL=server.url) as other:
+        alice = People(FlaskClient(app)).sign_up()
+        elsewhere = Person(FlaskClient(other), alice.id, alice.username, alice.access_token, alice.refresh_token)
+        assert elsewhere.get("/users/").get_json()["data"]["cache"] is True
+        STATES[name].begin(server)
+        assert alice.patch(f"/users/{alice.id}", json={"mobile": "13200002222"}).status_code == 200
+        assert elsewhere.get("/users/").get_json()["data"]["mobile"] == "13200002222"
+        assert not other.extensions["cache"].ping()
 
 
 @in_every_state
@@ -139,15 +155,19 @@ def test_readiness_names_the_cache_and_stays_ready(app: Flask, server: RedisServ
 
 def test_limits_hold_without_redis_and_return_to_it(database_url: str, server: RedisServer) -> None:
     """V1, B2: each process counts for itself meanwhile."""
-    with stores.application(database_url, "", REDIS_URL=server.url, REFRESH_LIMIT="3/minute") as app:
-        alice = People(app.test_client()).sign_up()
+
+    def sign_up() -> int:
+        return client.post("/api/v1/users/", json=sign_up_body()).status_code
+
+    with stores.application(database_url, "", REDIS_URL=server.url, SIGN_UP_LIMIT="3/hour") as app:
+        client = app.test_client()
+        assert sign_up() == 200
         server.kill()
-        assert [alice.refresh().status_code for _ in range(5)] == [200, 200, 200, 429, 429]
+        assert [sign_up() for _ in range(5)] == [200, 200, 200, 429, 429]
         server.start()
-        limiter._Limiter__last_check_backend = 0  # it asks after 1, 2, 4 ... 32 seconds
-        assert [alice.refresh().status_code for _ in range(5)] == [200, 200, 200, 429, 429]
+        wait_until(lambda: sign_up() == 200)  # within a second and a bit; this Redis knows of none before
+        assert [sign_up() for _ in range(3)] == [200, 200, 429]
         assert any(key.startswith("LIMITS:") for key in server.client.scan_iter())
-    forget_failures(app)
 
 
 def test_guesses_at_a_password_are_counted_without_redis(database_url: str, server: RedisServer) -> None:
@@ -251,6 +271,7 @@ def test_fifty_users_read_themselves_while_answers_come_late(
 ) -> None:
     """K2: and whatever came late is nobody's answer."""
     monkeypatch.setattr(redis_cache, "_PROBE_INTERVAL", 0.02)
+    monkeypatch.setattr(redis_cache, "_SETTLING", 0.02)
     with (
         through_proxy(server.url) as (proxy, url),
         stores.application(database_url, "", REDIS_URL=url, REDIS_TIMEOUT=0.04) as app,

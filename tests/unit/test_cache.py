@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from apps.utils import memory_cache, redis_cache
 from apps.utils.cache import TOMBSTONE_VERSION, Store
-from apps.utils.memory_cache import MemoryCache
 from apps.utils.redis_cache import RedisCache
 from tests.faults import wait_until
 from tests.support import stores
@@ -48,7 +47,7 @@ def server() -> Iterator[redis.Redis]:
 def place(request: pytest.FixtureRequest) -> Store:
     """An empty store of each kind."""
     if request.param == "memory":
-        return MemoryCache()
+        return stores.memory_cache()
     request.getfixturevalue("server")
     return RedisCache(stores.cache_url("redis"), 1)
 
@@ -70,6 +69,7 @@ def proxy(server: redis.Redis) -> Iterator[Proxy]:
 def cache(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[RedisCache]:
     """A store that reaches Redis by the proxy, and asks often whether it is back."""
     monkeypatch.setattr(redis_cache, "_PROBE_INTERVAL", 0.05)
+    monkeypatch.setattr(redis_cache, "_SETTLING", 0.05)
     cache = RedisCache(proxy.url, 0.2)
     yield cache
     cache._is_open = False  # ends the probes
@@ -137,7 +137,7 @@ def test_a_dropped_entry_is_a_miss(place: Store) -> None:
 
 def test_the_memory_of_a_process_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory_cache, "_MOST_ENTRIES", 2)
-    place = MemoryCache()
+    place = stores.memory_cache()
     for key in "abc":
         place.put(key, 1, key, MINUTE)
     assert place.get_many(["a", "b", "c"]) == [None, (1, "b"), (1, "c")]
@@ -164,7 +164,7 @@ def test_a_late_answer_is_never_taken_for_another_one(server: redis.Redis, proxy
     """K2: a connection whose answer did not come in time serves nobody again."""
     keys = [f"user {number}" for number in range(50)]
     server.mset({key: key for key in keys})
-    client = RedisCache(proxy.url, 0.03)._redis  # below the breaker, which would let few calls through
+    client = RedisCache(proxy.url, 0.03)._reached()  # below the breaker, which would let few calls through
     proxy.delay = lambda: random.choice([0, 0, 0, 0.02, 0.05])
 
     def ask(key: str) -> str | None:
@@ -204,6 +204,41 @@ def test_what_was_stored_before_the_recovery_is_not_believed(
     assert cache.get_many(["k"]) == [None]
     other.put("k", 1, "read again", MINUTE)
     assert cache.get_many(["k"]) == [(1, "read again")]
+
+
+def test_redis_is_told_before_it_is_believed(
+    cache: RedisCache, other: RedisCache, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """K5: a process that finds it first neither reads what the others missed, nor keeps from them what it writes."""
+    monkeypatch.setattr(redis_cache, "_SETTLING", 60)
+    lose(cache, proxy)
+    proxy.listen()
+    wait_until(lambda: not cache._is_open)
+    other.put("k", 1, "old", MINUTE)  # as a frozen Redis stores after its thaw what waited in a socket
+    assert cache.get_many(["k"]) == [None]
+    cache.put("k", 2, "new", MINUTE)
+    assert other.get_many(["k"]) == [(2, "new")]
+    assert not cache.ping()
+
+
+def test_an_outage_while_it_settles_begins_it_anew(
+    cache: RedisCache, other: RedisCache, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """K5: the second of the first outage does not end the second one's."""
+    lose(cache, proxy)
+    first = cache._outages
+    monkeypatch.setattr(redis_cache, "_SETTLING", 60)
+    proxy.listen()
+    wait_until(lambda: not cache._is_open)
+    proxy.refuse()
+    cache.put("k", 2, "missed", MINUTE)
+    assert cache._is_open
+    proxy.listen()
+    wait_until(lambda: not cache._is_open)
+    cache._believe(first)
+    assert not cache.ping()
+    cache._believe(cache._outages)
+    assert cache.ping()
 
 
 def test_redis_is_told_which_entries_were_overtaken(cache: RedisCache, other: RedisCache, proxy: Proxy) -> None:
@@ -273,6 +308,7 @@ def test_what_redis_must_be_told_is_bounded(
 def test_nobody_waits_while_redis_is_told(other: RedisCache, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     """V1: and what is written meanwhile is told as well, before the breaker closes."""
     monkeypatch.setattr(redis_cache, "_PROBE_INTERVAL", 0.05)
+    monkeypatch.setattr(redis_cache, "_SETTLING", 0.05)
     cache = RedisCache(proxy.url, 10)
     lose(cache, proxy)
     cache.put("k", 2, "v", MINUTE)

@@ -1,0 +1,80 @@
+"""Several machines: clusters of real servers, each server a process with a port of its own."""
+
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import redis
+
+from tests.faults import program
+from tests.support import servers
+from tests.support.live import free_port
+
+
+class RedisNode:
+    """A Redis on TCP: Sentinels and cluster nodes find each other by address."""
+
+    def __init__(self, folder: Path, *options: str, port: int = 0, sentinel: str = "") -> None:
+        self.port = port or free_port()
+        self.folder = folder / str(self.port)
+        self.folder.mkdir()
+        self.options = ["--port", str(self.port), "--save", "", "--appendonly", "no", "--bind", "127.0.0.1", *options]
+        if sentinel:
+            configuration = self.folder / "sentinel.conf"  # which it rewrites
+            configuration.write_text(f"port {self.port}\nbind 127.0.0.1\n{sentinel}")
+            self.options = [str(configuration), "--sentinel"]
+        self.start()
+
+    def start(self) -> None:
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen([program(), *self.options], cwd=self.folder, stdout=log, stderr=log)
+        wait_until(self.answers)
+
+    @property
+    def client(self) -> redis.Redis:
+        return redis.Redis(port=self.port, decode_responses=True, retry=None)
+
+    def answers(self) -> bool:
+        try:
+            with self.client as client:
+                return bool(client.ping())
+        except redis.RedisError:
+            return False
+
+    def is_primary(self) -> bool:
+        """Whether it says so; in the moment of its promotion it drops whoever asks."""
+        try:
+            with self.client as client:
+                return bool(client.info("replication")["role"] == "master")
+        except redis.RedisError:
+            return False
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def cluster_port() -> int:
+    """Return a port whose cluster bus, 10,000 above, is one as well."""
+    while (port := free_port()) > 55_000:
+        pass
+    return port
+
+
+def wait_until(is_so: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline, "it did not come to that"
+        time.sleep(0.05)
+
+
+@contextmanager
+def servers_home() -> Iterator[servers.Home]:
+    """Give a folder with a short path, as sockets want it, that the servers' user owns and can reach."""
+    with tempfile.TemporaryDirectory(prefix="gh-", dir="/tmp") as name:
+        folder = Path(name)
+        servers._give_away(folder)
+        yield servers.Home(folder, servers.Servers(None, {}))  # type: ignore[arg-type]
