@@ -1,25 +1,66 @@
 """Gatehouse: user accounts and JWT access and refresh tokens, as a Flask REST API."""
 
+import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 from flask import Flask
+from flask.cli import AppGroup
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from apps import extensions, models  # noqa: F401 (the tables are declared before anything reads them)
 from apps.api_v1 import api_v1
 from apps.api_v1.health import health
 from apps.api_v1.key import well_known
-from apps.commands import register_commands
 from apps.config import load_settings
 from apps.errors import register_errors
-from apps.services import key
-from apps.utils import converters, database, headers, logs, password_hash, patience
+from apps.services import key, token
+from apps.utils import converters, database, headers, limits, logs, password_hash, patience
+from apps.utils.settings import InvalidSettings
 
 __version__ = "0.1.0"
 
 ROOT = Path(__file__).parent.parent
+TRACING = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")  # either turns tracing on
+
+
+class Commands(AppGroup):
+    """The command line. What it needs, which a worker would keep in memory for nothing, is imported for it alone."""
+
+    def __init__(self, app: Flask) -> None:
+        super().__init__()
+        self._app = app
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command."""
+        self._load()
+        return super().get_command(ctx, cmd_name)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all."""
+        self._load()
+        return super().list_commands(ctx)
+
+    def _load(self) -> None:
+        if not self.commands:
+            from apps.commands import register_commands
+
+            register_commands(self._app)
+
+
+class Service(Flask):
+    """Flask with its commands imported late, and without a question about every function: is it asynchronous?"""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.cli = Commands(self)
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """Return `func`: nothing here is."""
+        return func
 
 
 def create_app(config_name: str | None = None, **settings: Any) -> Flask:
@@ -29,30 +70,30 @@ def create_app(config_name: str | None = None, **settings: Any) -> Flask:
     "development". `settings` win over every other source of settings. Raises `InvalidSettings`, which names all that
     is wrong.
     """
-    app = Flask("apps", instance_path=str(ROOT / "instance"), static_folder=None)
+    app = Service("apps", instance_path=str(ROOT / "instance"), static_folder=None)
     load_settings(app, config_name, settings)
     register_extensions(app)
     register_blueprints(app)
     register_errors(app)
     register_hooks(app)
-    register_commands(app)
+    register_observers(app)
     return app
 
 
 def register_extensions(app: Flask) -> None:
     """Bind the extensions."""
     extensions.db.init_app(app)
-    extensions.migrate.init_app(app, extensions.db, str(ROOT / "migrations"))
     extensions.cache.init_app(app)
     extensions.jwt.init_app(app)
-    extensions.limiter.init_app(app)
     if app.config["CORS_ORIGINS"]:  # else nothing of another origin is answered, and no request pays for the question
         # As exact patterns: Flask-CORS takes a text with any of `*[]?` for a pattern, and ignores the case of others.
         exact = [re.compile(re.escape(origin) + r"\Z") for origin in app.config["CORS_ORIGINS"]]
         with_cookies = "cookies" in app.config["JWT_TOKEN_LOCATION"]
         extensions.cors.init_app(app, origins=exact, supports_credentials=with_cookies, expose_headers=headers.EXPOSED)
+    limits.init_app(app)
     password_hash.init_app(app)
     key.init_app(app)
+    token.init_app(app)
     with app.app_context():
         database.prepare_sqlite(extensions.db.engine)
         # A second more than the server has, whose refusal is the better one.
@@ -71,8 +112,32 @@ def register_blueprints(app: Flask) -> None:
 
 def register_hooks(app: Flask) -> None:
     """Add what happens around every request: whose address it is, its log line, its headers."""
+    logs.configure(app.config["LOG_LEVEL"])
+    application = logs.with_log(headers.with_headers(app.wsgi_app))
     proxies = app.config["TRUSTED_PROXIES"]
     if proxies:
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies)  # type: ignore[method-assign]
-    headers.init_app(app)
-    logs.init_app(app)
+        application = ProxyFix(application, x_for=proxies, x_proto=proxies)
+    app.wsgi_app = application  # type: ignore[method-assign, assignment]
+
+
+def register_observers(app: Flask) -> None:
+    """Add what watches the service, where a setting asks for it; its libraries are imported for nobody else."""
+    if app.config["METRICS_TOKEN"]:
+        from apps.api_v1.metrics import monitoring
+        from apps.utils import metrics
+
+        app.register_blueprint(monitoring)
+        metrics.init_app(app)
+    try:
+        if app.config["SENTRY_DSN"]:
+            from apps.utils import error_reports
+
+            error_reports.init_app(app)
+        if any(os.environ.get(name) for name in TRACING):
+            from apps.utils import tracing
+
+            tracing.init_app(app)
+    except ModuleNotFoundError as error:
+        raise InvalidSettings(
+            [f"SENTRY_DSN and OTEL_*: need requirements-observe.txt ({error.name} is missing)"]
+        ) from None

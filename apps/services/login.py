@@ -12,6 +12,7 @@ from apps.errors import Overloaded, TooManyRequests, WrongCredentials
 from apps.extensions import db
 from apps.models import LoginAttempt, Session, User
 from apps.services.audit import record, record_alone
+from apps.services.key import require_signing_key
 from apps.services.session import open_session
 from apps.services.snapshot import publish
 from apps.utils import clock, password_hash
@@ -36,44 +37,55 @@ def log_in(username: str, password: str, device: Device) -> Login:
     """Open a session for the right password.
 
     Unknown user and wrong password cost the same work and give the same answer. Raises `WrongCredentials`,
-    `TooManyRequests` while the account makes its guesser wait, `Overloaded`.
+    `TooManyRequests` while the account makes its guesser wait, `Overloaded`, `NoSigningKey`.
     """
+    require_signing_key()
     key = key_of(username)
-    _count_attempt(key)
-    login = _enter(key, password, device) or _enter(key, password, device)
+    with password_hash.admission():
+        user = _count_attempt(_digest(key), key)
+        login = _enter(key, user, password, device) or _enter(key, _find(key), password, device)
     if login is None:
         raise WrongCredentials
     publish(login.user, login.session, *login.ended)
     return login
 
 
-def verify_password(key: str, password: str) -> User:
-    """Return the user with this canonical name if the password is theirs; the guess counts as one at login does.
+def verify_password(user: User, password: str) -> User:
+    """Return the user as they are now if the password is theirs, asked from a live session.
 
-    Raises `WrongCredentials`, `TooManyRequests`, `Overloaded`.
+    The guess counts as one at login does, but apart: strangers who guess at the login do not keep the owner from a new
+    password (ASVS 6.1.1). Raises `WrongCredentials`, `TooManyRequests`, `Overloaded`.
     """
-    _count_attempt(key)
-    return _check_password(key, password, "password.verify")
+    digest = _digest_within(user)
+    with password_hash.admission():
+        now = _count_attempt(digest, user.username_key)
+        return _check_password(now, password, "password.verify", digest)
 
 
-def forget_attempts(key: str) -> None:
-    """Start the count anew after a right password; part of the caller's transaction."""
+def take_back_verification(user: User) -> None:
+    """Let the last `verify_password` not count: it told the sender nothing new."""
+    _take_back_attempt(_digest_within(user))
+
+
+def forget_attempts(user: User) -> None:
+    """Start the counts anew after a right password; part of the caller's transaction."""
     # Not deleted: parallel logins would race to insert the row again.
-    db.session.execute(update(LoginAttempt).where(LoginAttempt.username_digest == _digest(key)).values(failed_count=0))
+    digests = _digest(user.username_key), _digest_within(user)
+    counted = update(LoginAttempt).where(LoginAttempt.username_digest.in_(digests))
+    db.session.execute(counted.values(failed_count=0))
 
 
-def _enter(key: str, password: str, device: Device) -> Login | None:
+def _enter(key: str, found: User | None, password: str, device: Device) -> Login | None:
     """Return None if the hash was replaced while it was looked at: by a new password, or by a login that rehashed."""
-    user = _check_password(key, password, "login")
-    return _open(user.id, key, user.password_hash, _better_hash(password, user.password_hash), device)
+    user = _check_password(found, password, "login", _digest(key))
+    return _open(user.id, user.password_hash, _better_hash(password, user.password_hash), device)
 
 
-def _check_password(key: str, password: str, event: str) -> User:
-    user = _find(key)
+def _check_password(user: User | None, password: str, event: str, digest: bytes) -> User:
     try:
         is_right = password_hash.matches(password, user.password_hash if user else None)
     except Overloaded:
-        take_back_attempt(key)  # nothing was guessed
+        _take_back_attempt(digest)  # nothing was guessed
         raise
     if user is None or not is_right or user.block_time:
         record_alone(event, user.id if user else None, outcome="failure")
@@ -92,18 +104,26 @@ def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
 
 
-def _count_attempt(key: str) -> None:
-    """Count an attempt before the password is looked at: a hundred at once guess no more often than ten in a row."""
+def _digest_within(user: User) -> bytes:
+    """Return what guesses from within a session are counted by: no name that is typed at the login has it."""
+    return hashlib.sha256(b"\xff" + str(user.id).encode()).digest()  # 0xff is in no UTF-8
+
+
+def _count_attempt(digest: bytes, key: str) -> User | None:
+    """Count an attempt before the password is looked at: a hundred at once guess no more often than ten in a row.
+
+    Return the user whose password it is about.
+    """
     for _ in range(_MOST_TRIES):
         try:
-            return _count(_digest(key))
+            return _count(digest, key)
         except IntegrityError:  # another attempt inserted the row in the same moment
             continue
     raise TooManyRequests(1)
 
 
 @transactional
-def _count(digest: bytes) -> None:
+def _count(digest: bytes, key: str) -> User | None:
     attempts = db.session.get(LoginAttempt, digest, with_for_update=True)
     now = clock.now()  # after the wait for the row
     if attempts is None:
@@ -117,6 +137,10 @@ def _count(digest: bytes) -> None:
         attempts.failed_count = 0
     attempts.failed_count += 1
     attempts.next_allowed_time = now + _delay(attempts.failed_count)
+    user = _select(key)
+    if user:
+        db.session.expunge(user)  # what is verified now must not change when the row is looked at again
+    return user
 
 
 def _delay(failed_count: int) -> timedelta:
@@ -137,9 +161,8 @@ def _drop_forgotten() -> None:
 
 
 @transactional
-def take_back_attempt(key: str) -> None:
-    """Let the last attempt not count: nothing was guessed, or it was right."""
-    attempts = db.session.get(LoginAttempt, _digest(key), with_for_update=True)
+def _take_back_attempt(digest: bytes) -> None:
+    attempts = db.session.get(LoginAttempt, digest, with_for_update=True)
     if attempts and attempts.failed_count > 0:
         attempts.failed_count -= 1
         attempts.next_allowed_time = clock.now()
@@ -147,11 +170,15 @@ def take_back_attempt(key: str) -> None:
 
 @reading
 def _find(key: str) -> User | None:
+    return _select(key)
+
+
+def _select(key: str) -> User | None:
     return db.session.scalars(select(User).where(User.username_key == key)).one_or_none()
 
 
 @transactional
-def _open(user_id: int, key: str, verified_hash: str, new_hash: str | None, device: Device) -> Login | None:
+def _open(user_id: int, verified_hash: str, new_hash: str | None, device: Device) -> Login | None:
     """Open the session if the hash that was verified is still the user's."""
     user = db.session.get(User, user_id, with_for_update=True)
     if user is None or user.password_hash != verified_hash:
@@ -160,7 +187,7 @@ def _open(user_id: int, key: str, verified_hash: str, new_hash: str | None, devi
         raise WrongCredentials
     if new_hash:
         user.password_hash = new_hash
-    forget_attempts(key)
+    forget_attempts(user)
     opened = open_session(user_id, device)
     record("login", user_id, session=opened.session.id)
     return Login(user, opened.session, opened.ended)

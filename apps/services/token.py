@@ -6,13 +6,14 @@ exactly the shape that this service gives them (SECURITY F2): the library takes 
 """
 
 import re
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
 
 import jwt as pyjwt
-from flask import current_app
+from flask import Flask, current_app
 from flask_jwt_extended import create_access_token, create_refresh_token, decode_token
 from flask_jwt_extended.exceptions import JWTExtendedException
 from sqlalchemy import select
@@ -21,7 +22,7 @@ from apps.errors import InvalidToken
 from apps.extensions import cache, db, jwt
 from apps.models import Session, User
 from apps.services import session as session_service
-from apps.services.key import Key, signing_key, verification_key
+from apps.services.key import Key, require_signing_key, signing_key, verification_key
 from apps.services.snapshot import (
     SessionSnapshot,
     UserSnapshot,
@@ -34,6 +35,7 @@ from apps.services.snapshot import (
 from apps.utils import clock
 from apps.utils.converters import MOST
 from apps.utils.transaction import reading
+from apps.utils.verified_tokens import Verified, VerifiedTokens
 
 Kind = Literal["access", "refresh"]
 
@@ -77,13 +79,22 @@ class TokenPair:
     refresh_token: str | None
 
 
+def init_app(app: Flask) -> None:
+    """Let `app` remember the tokens that it has verified."""
+    app.extensions["verified_tokens"] = VerifiedTokens(app.config["JWT_LEEWAY"])
+
+
 def issue_pair(session: Session) -> TokenPair:
     """Return the tokens of a session that was just opened; the access token is fresh."""
     return TokenPair(_issue_access_token(session, is_fresh=True), _issue_refresh_token(session))
 
 
 def refresh(identity: Identity) -> TokenPair:
-    """Return new tokens for the session of a refresh token. The access token is not fresh. Raises `InvalidToken`."""
+    """Return new tokens for the session of a refresh token. The access token is not fresh.
+
+    Raises `InvalidToken`, `NoSigningKey`.
+    """
+    require_signing_key()
     if not current_app.config["JWT_REFRESH_ROTATION"]:
         if identity.generation != identity.session.refresh_generation:  # retired while rotation was on
             raise InvalidToken
@@ -105,7 +116,7 @@ def authenticate(token: str, kind: Kind) -> Identity:
     return identity
 
 
-def authenticate_any(token: str) -> tuple[Identity, dict[str, Any]]:
+def authenticate_any(token: str) -> tuple[Identity, Mapping[str, Any]]:
     """Return who `token` speaks for, whichever kind it is, and its claims. Raises `InvalidToken`."""
     claims = _verify(token)
     identity = _identify(claims)
@@ -145,14 +156,26 @@ def _issue_refresh_token(session: Session) -> str:
     return token
 
 
-def _verify(token: str) -> dict[str, Any]:
+def _verify(token: str) -> Mapping[str, Any]:
+    """Return the claims of a token with a good signature, of ours, in its time."""
     if len(token) > _MOST_CHARACTERS or not _COMPACT.fullmatch(token):
         raise InvalidToken
+    verified_tokens: VerifiedTokens = current_app.extensions["verified_tokens"]
+    known = verified_tokens.get(token)
+    if known and (known.kid is None or verification_key(known.kid)):
+        return known.claims
+    verified = _decode(token)
+    verified_tokens.put(token, verified)
+    return verified.claims
+
+
+def _decode(token: str) -> Verified:
     try:
-        claims: dict[str, Any] = decode_token(token)
+        claims = decode_token(token)
+        kid = pyjwt.get_unverified_header(token)["kid"] if _is_asymmetric() else None  # no longer unverified
     except (pyjwt.PyJWTError, JWTExtendedException, RecursionError) as error:
         raise InvalidToken from error
-    return claims
+    return Verified(claims, kid)
 
 
 def _is_asymmetric() -> bool:
@@ -209,7 +232,7 @@ def _has_our_claims(claims: dict[str, Any]) -> bool:
     return 0 < seconds <= lifetime.total_seconds()
 
 
-def _identify(claims: dict[str, Any]) -> Identity | None:
+def _identify(claims: Mapping[str, Any]) -> Identity | None:
     user_id, session_id = int(claims["sub"]), claims["sid"]
     is_fresh, generation = claims["fresh"], claims.get("gen", 0)
     found = look_up(user_id, session_id)

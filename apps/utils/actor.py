@@ -1,6 +1,6 @@
-"""Who acts now, for the audit: set around a request or a command, read by the services, which know no request."""
+"""Who acts now, for the audit and the log: set around a request, read by the services, which know no request."""
 
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from dataclasses import dataclass
 
 
@@ -23,6 +23,17 @@ def current_actor() -> Actor:
     return _current.get()
 
 
-def set_actor(actor: Actor) -> None:
-    """Say who acts from here on, in this request."""
-    _current.set(actor)
+def begin_acting(actor: Actor) -> Token[Actor]:
+    """Say who acts from here on; the result undoes it. `identify_actor` says more of them."""
+    return _current.set(actor)
+
+
+def end_acting(began: Token[Actor]) -> None:
+    """Undo `begin_acting`, and what was said since."""
+    _current.reset(began)
+
+
+def identify_actor(user_id: int, session_id: str) -> None:
+    """Say whose token the current request carries."""
+    actor = _current.get()
+    _current.set(Actor(user_id, session_id, actor.address, actor.request_id))

@@ -1,6 +1,7 @@
 """Where a request comes from."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 
 from flask import request
@@ -11,7 +12,11 @@ def client_address() -> str:
 
     `TRUSTED_PROXIES` decides whether X-Forwarded-For is believed (see `create_app`), never the client.
     """
-    address = request.remote_addr or "unknown"
+    return _customer(request.remote_addr or "unknown")
+
+
+@lru_cache(maxsize=1024)
+def _customer(address: str) -> str:
     try:
         parsed = ip_address(address)
     except ValueError:  # a unix socket, or a proxy that forwards a name

@@ -16,6 +16,8 @@ from apps.errors import (
     InvalidClient,
     InvalidToken,
     MissingToken,
+    Overloaded,
+    SecondProcess,
     TooManyRequests,
     UnsupportedMediaType,
 )
@@ -33,6 +35,7 @@ class Policy(Enum):
     SELF_OR_ADMIN = "Oneself or, by the id of another in the path, an admin."
     ADMIN = "Admins."
     CLIENT = "Other services, with the credentials that `manage.py clients add` gave them."
+    MONITOR = "Whoever watches the service, with METRICS_TOKEN."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,13 +52,14 @@ class Contract:
     query: type[QueryForm] | None
     limit: str | None
     account_limit: str | None
+    hashes_password: bool
     errors: tuple[type[ApiError], ...]
 
     @property
     def all_errors(self) -> list[type[ApiError]]:
         """The declared errors and those that follow from the rest of the declaration."""
         implied: list[tuple[bool, tuple[type[ApiError], ...]]] = [
-            (True, (DatabaseUnavailable, ApiError)),
+            (True, (DatabaseUnavailable, SecondProcess, ApiError)),
             (self.token is not None, (MissingToken, InvalidToken)),
             (self.token is not None and cookies.is_on(), (CsrfFailed,)),
             (self.policy in (Policy.SELF_OR_ADMIN, Policy.ADMIN), (Forbidden,)),
@@ -63,6 +67,7 @@ class Contract:
             (self.is_fresh, (FreshTokenRequired,)),
             (self.form is not None, (InvalidBody, BodyTooLarge, UnsupportedMediaType)),
             (self.query is not None, (InvalidBody,)),
+            (self.hashes_password, (Overloaded,)),
             (bool(self.limit or self.account_limit), (TooManyRequests,)),
         ]
         errors = {error for applies, group in implied if applies for error in group} | {*self.errors}

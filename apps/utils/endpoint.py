@@ -1,17 +1,20 @@
 """`@endpoint`: everything that a route does before its view, declared in one line, in one order.
 
-Limit by address, authenticate, permit, parse, limit by account, and then the view. The same declaration, kept on the
-view as its `contract`, is what the OpenAPI document is made from, so the two cannot drift apart.
+Find a place among those who hash, limit by address, authenticate, permit, parse, limit by account, and then the view.
+The same declaration, kept on the view as its `contract`, is what the OpenAPI document is made from, so the two cannot
+drift apart.
 """
 
 import functools
 import hashlib
+import hmac
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import msgspec
-from flask import Response, g, request
+from flask import Response, current_app, request
 
 from apps.errors import (
     ApiError,
@@ -28,14 +31,16 @@ from apps.models import Client
 from apps.services.client import authenticate_client
 from apps.services.token import Identity, Kind, authenticate
 from apps.utils import cookies
-from apps.utils.actor import Actor, set_actor
+from apps.utils.actor import identify_actor
 from apps.utils.body import read_body
-from apps.utils.client import client_address, client_device
+from apps.utils.client import client_address
 from apps.utils.contract import Contract, Policy
-from apps.utils.limits import make_check
+from apps.utils.limits import count_request
+from apps.utils.password_hash import admission
 
 View = Callable[..., Response]
 
+_NOTHING = nullcontext()
 _BEARER = re.compile(r"bearer +([^\s,]+)", re.IGNORECASE)  # RFC 9110, 11.1: the scheme is case-insensitive
 
 
@@ -51,6 +56,7 @@ def endpoint(
     query: type[QueryForm] | None = None,
     limit: str | None = None,
     account_limit: str | None = None,
+    hashes_password: bool = False,
     errors: tuple[type[ApiError], ...] = (),
 ) -> Callable[[View], View]:
     """Declare a route's view.
@@ -59,8 +65,9 @@ def endpoint(
     straight from a login), `form` where a form is, and `query`, a dict, where a query string is. `limit` and
     `account_limit` name settings: the first counts by client address; the second by the account of an access token,
     the session of a refresh token or, without a token, the username in the body. Routes with the same setting are
-    counted together. `has_etag` says that the view answers with a version, which a later If-Match may name. A view with
-    a policy but ANYONE must ask for a token.
+    counted together. A view that `hashes_password` waits for its turn; where too many wait already, the request is
+    refused before all else, so that a flood of logins costs others little. `has_etag` says that the view answers with
+    a version, which a later If-Match may name. A view with a policy but ANYONE must ask for a token.
     """
     contract = Contract(
         policy=policy,
@@ -73,48 +80,52 @@ def endpoint(
         query=query,
         limit=limit,
         account_limit=account_limit,
+        hashes_password=hashes_password,
         errors=errors,
     )
-    if (policy in (Policy.ANYONE, Policy.CLIENT)) != (token is None):
-        raise TypeError("ANYONE and CLIENT need no token, and every other policy needs one")
+    if (policy in (Policy.ANYONE, Policy.CLIENT, Policy.MONITOR)) != (token is None):
+        raise TypeError("ANYONE, CLIENT and MONITOR need no token, and every other policy needs one")
 
     return functools.partial(_declare, contract)
 
 
 def _declare(contract: Contract, view: View) -> View:
-    name = f"{view.__module__}.{view.__qualname__}"
-    check_address = make_check(f"{name}:address", contract.limit, client_address)
-    check_account = make_check(f"{name}:account", contract.account_limit, lambda: str(g.limited_account))
-
     @functools.wraps(view)
     def handle(*args: Any, **arguments: Any) -> Response:
-        check_address()
-        set_actor(Actor(None, None, client_device().address, g.request_id))
-        if contract.token:
-            arguments["identity"] = _identify(contract, contract.token, arguments.get("user_id"))
-        if contract.policy is Policy.CLIENT:
-            arguments["client"] = _identify_client()
-        if contract.form:
-            arguments["form"] = read_body(contract.form)
-        if contract.query:
-            arguments["query"] = read_query(contract.query, request.args)
-        if contract.account_limit:
-            g.limited_account = _account(contract.token, arguments)
-            check_account()
-        return view(*args, **arguments)
+        with admission() if contract.hashes_password else _NOTHING:
+            if contract.limit:
+                count_request(contract.limit, client_address())
+            _authenticate(contract, arguments)
+            if contract.form:
+                arguments["form"] = read_body(contract.form)
+            if contract.query:
+                arguments["query"] = read_query(contract.query, request.args)
+            if contract.account_limit:
+                count_request(contract.account_limit, _account(contract.token, arguments))
+            return view(*args, **arguments)
 
     handle.contract = contract  # type: ignore[attr-defined]
     return handle
 
 
+def _authenticate(contract: Contract, arguments: dict[str, Any]) -> None:
+    """Find out who asks, as the policy wants it, and give the view what it needs of them."""
+    if contract.token:
+        arguments["identity"] = _identify(contract, contract.token, arguments.get("user_id"))
+    elif contract.policy is Policy.CLIENT:
+        arguments["client"] = _identify_client()
+    elif contract.policy is Policy.MONITOR:
+        _identify_monitor()
+
+
 def _identify(contract: Contract, kind: Kind, user_id: int | None) -> Identity:
     """Return who sends the request, if they may."""
-    token = _cookie_token(kind) or _bearer_token()
+    header = request.headers.get("Authorization")
+    token = _cookie_token(kind) if header is None else _bearer_token(header)
     identity = authenticate(token, kind)
-    if "Authorization" not in request.headers and cookies.is_forged(identity.session.id):
+    if header is None and cookies.is_forged(identity.session.id):
         raise CsrfFailed
-    g.user_id = identity.user.id
-    set_actor(Actor(identity.user.id, identity.session.id, client_device().address, g.request_id))
+    identify_actor(identity.user.id, identity.session.id)
     _permit(contract.policy, identity, user_id)
     if contract.is_fresh and not identity.is_fresh:
         raise FreshTokenRequired
@@ -123,17 +134,39 @@ def _identify(contract: Contract, kind: Kind, user_id: int | None) -> Identity:
 
 def _identify_client() -> Client:
     """Return the service that sends the request, by HTTP Basic (RFC 6749, 2.3.1)."""
-    credentials = request.authorization
+    try:
+        credentials = request.authorization
+    except ValueError as error:  # Werkzeug lets it through for a header that is not ASCII
+        raise InvalidClient from error
     if credentials is None or credentials.type != "basic":
         raise InvalidClient
     return authenticate_client(credentials.username or "", credentials.password or "")
 
 
-def _cookie_token(kind: Kind) -> str | None:
-    """Return the token of the cookie, in cookie mode; a header goes before it."""
-    if not cookies.is_on() or "Authorization" in request.headers:
-        return None
-    return request.cookies.get(cookies.ACCESS if kind == "access" else cookies.REFRESH)
+def _identify_monitor() -> None:
+    """Refuse whoever has not the one token for it."""
+    header = request.headers.get("Authorization")
+    if header is None:
+        raise MissingToken
+    if not hmac.compare_digest(_bearer_token(header).encode(), current_app.config["METRICS_TOKEN"].encode()):
+        raise InvalidToken
+
+
+def _cookie_token(kind: Kind) -> str:
+    """Return the token of the cookie, in cookie mode. A header goes before it: then nobody asks for a cookie."""
+    name = cookies.ACCESS if kind == "access" else cookies.REFRESH
+    token = request.cookies.get(name) if cookies.is_on() else None
+    if not token:
+        raise MissingToken
+    return token
+
+
+def _bearer_token(header: str) -> str:
+    """Return the token of the one Authorization header (RFC 6750, 2.1); nothing else of the request is looked at."""
+    match = _BEARER.fullmatch(header.strip())
+    if match is None:
+        raise InvalidToken
+    return match[1]
 
 
 def _account(kind: Kind | None, arguments: dict[str, Any]) -> str:
@@ -143,17 +176,6 @@ def _account(kind: Kind | None, arguments: dict[str, Any]) -> str:
         return hashlib.sha256(name.encode()).hexdigest()
     identity: Identity = arguments["identity"]
     return identity.session.id if kind == "refresh" else str(identity.user.id)
-
-
-def _bearer_token() -> str:
-    """Return the token of the one Authorization header (RFC 6750, 2.1); nothing else of the request is looked at."""
-    header = request.headers.get("Authorization")
-    if header is None:
-        raise MissingToken
-    match = _BEARER.fullmatch(header.strip())
-    if match is None:
-        raise InvalidToken
-    return match[1]
 
 
 def _permit(policy: Policy, identity: Identity, user_id: int | None) -> None:

@@ -1,6 +1,7 @@
 """Security headers, on every answer (OWASP REST Security Cheat Sheet; ASVS 3.4)."""
 
-from flask import Flask, Response
+from typing import Any
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 HEADERS = {
     "Cache-Control": "no-store",
@@ -13,12 +14,18 @@ HEADERS = {
 # What a page of another origin may read besides (CORS).
 EXPOSED = ("ETag", "Retry-After", "WWW-Authenticate", "X-Request-ID")
 
+_DEFAULTS = [(name.lower(), (name, value)) for name, value in HEADERS.items()]
 
-def init_app(app: Flask) -> None:
-    """Have every answer of `app` carry the headers that its view did not set itself."""
 
-    @app.after_request
-    def add_headers(response: Response) -> Response:
-        for name, value in HEADERS.items():
-            response.headers.setdefault(name, value)
-        return response
+def with_headers(application: WSGIApplication) -> WSGIApplication:
+    """Have every answer of `application` carry the headers that its view did not set itself."""
+
+    def serve(environ: WSGIEnvironment, start_response: StartResponse) -> Any:
+        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            given = {name.lower() for name, _ in headers}
+            headers += [header for name, header in _DEFAULTS if name not in given]
+            return start_response(status, headers, exc_info)
+
+        return application(environ, start)
+
+    return serve

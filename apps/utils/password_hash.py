@@ -2,12 +2,16 @@
 
 import base64
 import hmac
+import os
+import sys
 import threading
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -15,42 +19,76 @@ from flask import Flask, current_app
 
 from apps.errors import Overloaded
 
+T = TypeVar("T")
+
 _QUEUE_TIMEOUT = 2.0  # seconds that a request waits for its turn
+_place = threading.local()  # `is_held`: this thread's request has been admitted
 
 
 @dataclass
-class HashSlots:
-    """Turns at the processor: without them a login flood takes every thread and 19 MiB for each."""
+class Hashing:
+    """The threads that hash, and how many requests may wait for them.
+
+    Without a bound a login flood takes the processor, and 19 MiB for each login. On the requests' own threads it would
+    take them for good: what a thread frees, the C library keeps for that thread.
+    """
 
     admitted: threading.BoundedSemaphore
-    running: threading.BoundedSemaphore
+    threads: ThreadPoolExecutor
 
 
 def init_app(app: Flask) -> None:
-    """Give `app` its slots."""
-    running = app.config["PASSWORD_HASH_CONCURRENCY"]
+    """Give `app` its threads."""
+    concurrency = app.config["PASSWORD_HASH_CONCURRENCY"]
     queue = app.config["PASSWORD_HASH_QUEUE"]
-    app.extensions["hash_slots"] = HashSlots(
-        threading.BoundedSemaphore(running + queue), threading.BoundedSemaphore(running)
+    app.extensions["hashing"] = Hashing(
+        threading.BoundedSemaphore(concurrency + queue),
+        ThreadPoolExecutor(concurrency, "hashing", initializer=_give_way),
     )
     with app.app_context():
         _dummy_hash(_hasher())  # now, or the first unknown user would take twice as long
 
 
+def _give_way() -> None:
+    """Let the threads that answer requests go first: a hash takes a core for as long as a hundred reads do."""
+    if sys.platform == "linux":  # where a thread has a priority of its own (setpriority(2))
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+
+
 def make(password: str) -> str:
     """Return the PHC string of a new salted hash; raise `Overloaded` when too many are being made."""
-    with _slot():
-        return _hasher().hash(_prepare(password))
+    hasher, prepared = _hasher(), _prepare(password)
+    return _in_turn(lambda: hasher.hash(prepared))
 
 
 def matches(password: str, password_hash: str | None) -> bool:
     """Whether `password` is the one behind `password_hash`; for None (no such user) False, after the same work."""
-    with _slot():
-        try:
-            _hasher().verify(password_hash or _dummy_hash(_hasher()), _prepare(password))
-        except (VerificationError, InvalidHashError):
-            return False
+    hasher, prepared = _hasher(), _prepare(password)
+    try:
+        _in_turn(lambda: hasher.verify(password_hash or _dummy_hash(hasher), prepared))
+    except (VerificationError, InvalidHashError):
+        return False
     return password_hash is not None
+
+
+@contextmanager
+def admission() -> Iterator[None]:
+    """Hold a place among those who hash, or raise `Overloaded`; one who has a place already keeps it.
+
+    Who asks first has read and written nothing in vain, and does not keep a thread of the server from others' reads.
+    """
+    if getattr(_place, "is_held", False):
+        yield
+        return
+    hashing: Hashing = current_app.extensions["hashing"]
+    if not hashing.admitted.acquire(blocking=False):
+        raise Overloaded
+    _place.is_held = True
+    try:
+        yield
+    finally:
+        _place.is_held = False
+        hashing.admitted.release()
 
 
 def is_outdated(password_hash: str) -> bool:
@@ -58,20 +96,14 @@ def is_outdated(password_hash: str) -> bool:
     return _hasher().check_needs_rehash(password_hash)
 
 
-@contextmanager
-def _slot() -> Iterator[None]:
-    slots: HashSlots = current_app.extensions["hash_slots"]
-    if not slots.admitted.acquire(blocking=False):
-        raise Overloaded
-    try:
-        if not slots.running.acquire(timeout=_QUEUE_TIMEOUT):
+def _in_turn(act: Callable[[], T]) -> T:
+    hashing: Hashing = current_app.extensions["hashing"]
+    with admission():
+        future = hashing.threads.submit(act)
+        wait([future], timeout=_QUEUE_TIMEOUT)
+        if future.cancel():  # it has not begun
             raise Overloaded
-        try:
-            yield
-        finally:
-            slots.running.release()
-    finally:
-        slots.admitted.release()
+        return future.result()
 
 
 def _prepare(password: str) -> bytes:

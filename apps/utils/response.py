@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from flask import Response
+from flask import Response, request
+
+from apps.utils.outcome import ERROR_TYPE
 
 # Canonical order, so that equal answers are equal bytes.
 _encoder = msgspec.json.Encoder(order="sorted")
@@ -32,6 +34,7 @@ class HttpResponse:
         headers: Mapping[str, str] | None = None,
     ) -> Response:
         """Refuse with a stable machine-readable word (`error.type`) and, for a form, the faults of its fields."""
+        request.environ[ERROR_TYPE] = type_  # for what watches the service
         error: dict[str, Any] = {"type": type_} if fields is None else {"type": type_, "fields": fields}
         response = _respond({"code": status, "data": {}, "message": message, "state": 0, "error": error})
         response.headers.update(headers or {})

@@ -13,10 +13,12 @@ import argon2
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy import event
 from werkzeug.test import TestResponse
 
 from apps.extensions import db
 from apps.models import LoginAttempt, User
+from apps.utils import password_hash
 from tests.support.people import PASSWORD, People, sign_up_body
 
 OVERLOADED = (503, "overloaded")
@@ -146,6 +148,7 @@ def test_parallel_logins_that_rehash_are_all_let_in(app: Flask, people: People) 
         assert Counter(pool.map(enter, range(8))) == {200: 8}
 
 
+@pytest.mark.settings(PASSWORD_HASH_CONCURRENCY=1)
 @pytest.mark.stores("sqlite")
 def test_a_login_is_let_in_when_there_is_no_turn_to_rehash(
     app: Flask, people: People, monkeypatch: pytest.MonkeyPatch
@@ -153,15 +156,17 @@ def test_a_login_is_let_in_when_there_is_no_turn_to_rehash(
     """P2, V8: a later one will do it."""
     alice = people.sign_up("alice-liddell")
     before = hash_of(app, alice.id)
+    may_end = threading.Event()
 
     def take_every_turn(*_: Any) -> bool:
-        while app.extensions["hash_slots"].admitted.acquire(blocking=False):
-            pass
+        monkeypatch.setattr(password_hash, "_QUEUE_TIMEOUT", 0.01)
+        app.extensions["hashing"].threads.submit(may_end.wait, 10)
         return True
 
     monkeypatch.setattr(argon2.PasswordHasher, "check_needs_rehash", take_every_turn)
     assert log_in(people.client, "alice-liddell", PASSWORD).status_code == 200
     assert hash_of(app, alice.id) == before
+    may_end.set()
 
 
 @contextmanager
@@ -202,8 +207,35 @@ def test_one_hash_too_many_is_refused_at_once_and_counts_as_no_guess(app: Flask,
         assert {told(answer) for answer in answers} == {OVERLOADED}
         assert alice.get("/users/").status_code == alice.refresh().status_code == 200
         assert not login.done()
-        assert failures(app) == [0, 0, 1]
+        assert failures(app) == [1]  # of the login that hashes: the others were refused before anything was written
     assert login.result().status_code == 200
+    assert people.log_in("bob-the-builder").id == bob.id
+
+
+@pytest.mark.settings(PASSWORD_HASH_CONCURRENCY=1, PASSWORD_HASH_QUEUE=0, LOGIN_LIMIT="2/hour")
+def test_who_is_refused_for_want_of_a_turn_asks_no_store(app: Flask, people: People) -> None:
+    """V8: a flood of logins costs the others as little as can be."""
+    people.sign_up("alice-liddell")
+    statements: list[str] = []
+    with a_login_that_hashes(app, "alice-liddell"), app.app_context():
+        note = lambda *arguments: statements.append(arguments[2])  # noqa: E731
+        event.listen(db.engine, "before_cursor_execute", note)
+        answers = [log_in(people.client, "alice-liddell", PASSWORD) for _ in range(3)]
+        event.remove(db.engine, "before_cursor_execute", note)
+    assert [told(answer) for answer in answers] == [OVERLOADED] * 3  # and none counts against the limit of two
+    assert statements == []
+    assert people.log_in("alice-liddell")
+
+
+@pytest.mark.settings(PASSWORD_HASH_CONCURRENCY=1, PASSWORD_HASH_QUEUE=1, FAILED_LOGIN_ALLOWANCE=1)
+def test_who_waited_in_vain_made_no_guess(app: Flask, people: People, monkeypatch: pytest.MonkeyPatch) -> None:
+    """V8: it was counted before the wait, and is taken back."""
+    people.sign_up("alice-liddell")
+    bob = people.sign_up("bob-the-builder")
+    monkeypatch.setattr(password_hash, "_QUEUE_TIMEOUT", 0.05)
+    with a_login_that_hashes(app, "alice-liddell"):
+        assert [told(log_in(people.client, "bob-the-builder", PASSWORD)) for _ in range(3)] == [OVERLOADED] * 3
+        assert failures(app) == [0, 1]
     assert people.log_in("bob-the-builder").id == bob.id
 
 
@@ -215,7 +247,7 @@ def test_as_many_as_the_queue_holds_wait_their_turn(app: Flask, people: People) 
     with ThreadPoolExecutor(1) as pool:
         with a_login_that_hashes(app, "alice-liddell") as login:
             second = pool.submit(lambda: log_in(app.test_client(), "alice-liddell", PASSWORD))
-            while app.extensions["hash_slots"].admitted._value:  # until the second is in the queue
+            while app.extensions["hashing"].admitted._value:  # until the second is in the queue
                 time.sleep(0.01)
             assert told(log_in(people.client, "alice-liddell", PASSWORD)) == OVERLOADED
         assert (login.result().status_code, second.result().status_code) == (200, 200)

@@ -1,7 +1,11 @@
 """How a password is hashed, and what a hash says of how it was made."""
 
+import os
 import re
+import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from unicodedata import normalize
 
 import pytest
@@ -139,8 +143,34 @@ def test_whoever_waits_too_long_for_a_turn_is_refused(app: Flask, monkeypatch: p
     app.config.update(PASSWORD_HASH_CONCURRENCY=1, PASSWORD_HASH_QUEUE=1)
     password_hash.init_app(app)
     monkeypatch.setattr(password_hash, "_QUEUE_TIMEOUT", 0.01)
-    with password_hash._slot():
-        for _ in range(3):
-            with pytest.raises(Overloaded):
-                password_hash.make(PASSWORD)
+    free = threading.Event()
+    app.extensions["hashing"].threads.submit(free.wait)
+    for _ in range(3):
+        with pytest.raises(Overloaded):
+            password_hash.make(PASSWORD)
+    free.set()
     assert password_hash.make(PASSWORD)
+
+
+def test_only_the_threads_that_hash_hold_the_memory_of_hashes(app: Flask) -> None:
+    """V8: a request's own thread never makes one, so there are no more of them than may run at a time."""
+    app.config.update(PASSWORD_HASH_CONCURRENCY=2)
+    password_hash.init_app(app)
+
+    def act(_: int) -> str:
+        with app.app_context():
+            return password_hash._in_turn(lambda: threading.current_thread().name)
+
+    with ThreadPoolExecutor(16) as requests:
+        names = set(requests.map(act, range(200)))
+    assert names <= {"hashing_0", "hashing_1"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread has no priority of its own")
+def test_the_threads_that_hash_give_way_to_the_others(app: Flask) -> None:
+    """V8."""
+
+    def niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    assert password_hash._in_turn(niceness) > niceness()
