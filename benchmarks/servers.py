@@ -1,7 +1,7 @@
 """Which WSGI server: granian and gunicorn in alternating rounds, on the same application, database and cache.
 
     .venv/bin/pip install gunicorn==27.0.1
-    .venv/bin/python benchmarks/servers.py --database postgresql://... --redis redis://... [--rounds 5]
+    .venv/bin/python -m benchmarks.servers --database postgresql://... --redis redis://... [--rounds 5]
 
 Needs `wrk`. Prints requests a second and the 99th percentile of `GET /api/v1/users/` with a token, and the ratio.
 """
@@ -21,7 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
-WORKERS, THREADS, CONNECTIONS, SECONDS = 2, 16, 64, 8
+WORKERS, THREADS, CONNECTIONS, SECONDS = 2, 8, 64, 8
 COMMANDS = {
     "granian": [sys.executable, "manage.py", "serve", f"--workers={WORKERS}", f"--threads={THREADS}", "--port=5801"],
     "gunicorn": [

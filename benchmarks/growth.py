@@ -1,0 +1,153 @@
+"""A thousand, a hundred thousand and a million users: what takes longer when there are more."""
+
+import math
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from apps import create_app
+from apps.extensions import db
+from apps.models import Session, User
+from apps.models.user import mobile_context
+from apps.services import admin, login, token
+from apps.utils import clock, crypto
+from benchmarks.measure import in_turn
+from benchmarks.stores import Stores, migrate
+
+SIZES = (1_000, 100_000, 1_000_000)
+_BATCH = 20_000
+_PAGE = 20
+
+
+def measure(stores: Stores, *, is_quick: bool) -> dict[str, Any]:
+    """Return for each database and size the microseconds of each act, and the bytes a row takes in PostgreSQL."""
+    sizes = SIZES[:2] if is_quick else SIZES
+    with stores.empty_database("gatehouse_bench") as url:
+        postgresql, row_bytes = _grow(url, sizes)
+    with tempfile.TemporaryDirectory() as folder:
+        sqlite, _ = _grow(f"sqlite:///{Path(folder) / 'growth.sqlite3'}", sizes)
+    return {
+        "sizes": list(sizes),
+        "microseconds": {"PostgreSQL": postgresql, "SQLite": sqlite},
+        "bytes_a_row": row_bytes,
+    }
+
+
+def _grow(url: str, sizes: tuple[int, ...]) -> tuple[dict[str, dict[str, float]], dict[str, int]]:
+    migrate(url)
+    app = create_app("testing", DATABASE_URL=url, LOG_LEVEL="WARNING")
+    times: dict[str, dict[str, float]] = {}
+    with app.app_context():
+        loaded = 0
+        for size in sizes:
+            started = time.perf_counter()
+            load(range(loaded + 1, size + 1))
+            print(f"  {db.engine.dialect.name}: {size:,} users, {time.perf_counter() - started:.0f} s", flush=True)
+            loaded = size
+            figures = in_turn(_acts(size), rounds=15, calls=40)
+            times[f"{size:,}"] = {name: round(statistics.median(taken), 1) for name, taken in figures.items()}
+        row_bytes = _row_bytes(loaded) if db.engine.dialect.name == "postgresql" else {}
+        db.session.remove()
+        db.engine.dispose()
+    return times, row_bytes
+
+
+def load(ids: range) -> None:
+    """Insert users with a session each, as they would be after a sign-up."""
+    for first in range(ids.start, ids.stop, _BATCH):
+        batch = range(first, min(first + _BATCH, ids.stop))
+        _copy(User.__table__, [_user(number) for number in batch])  # type: ignore[arg-type]
+        _copy(Session.__table__, [_session(number) for number in batch])  # type: ignore[arg-type]
+    with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("ANALYZE" if connection.dialect.name == "sqlite" else "VACUUM ANALYZE")
+
+
+def _user(number: int) -> dict[str, Any]:
+    mobile = f"+86132{number:08d}"
+    name = username(number)
+    return {
+        "id": number, "username": name, "username_key": name, "password_hash": "$argon2id$" + "x" * 87,
+        "mobile_ciphertext": crypto.encrypt(mobile, mobile_context(number)), "mobile_index": crypto.blind_index(mobile),
+        "age": 20, "birth": datetime(2000, 1, 31, tzinfo=clock.now().tzinfo), "photo": None, "role": "user",
+        "block_time": None, "version": 1, "create_time": clock.now(), "update_time": clock.now(),
+    }  # fmt: skip
+
+
+def _session(number: int) -> dict[str, Any]:
+    now = clock.now()
+    return {
+        "id": f"{number:032x}", "user_id": number, "address": "127.0.0.1", "user_agent": "benchmark",
+        "refresh_generation": 0, "rotate_time": None, "create_time": now, "last_used_time": now,
+        "expire_time": now + timedelta(days=14), "end_time": now + timedelta(days=30),
+        "revoke_time": None, "revoke_reason": None, "version": 1,
+    }  # fmt: skip
+
+
+def username(number: int) -> str:
+    """Return the name of a user; the digits are turned round, so that neighbours in time are none by name."""
+    return f"user-{str(number)[::-1]:0<8}"
+
+
+def _copy(table: sa.Table, rows: list[dict[str, Any]]) -> None:
+    if db.engine.dialect.name != "postgresql":
+        with db.engine.begin() as connection:
+            connection.execute(table.insert(), rows)
+        return
+    processors = [column.type.dialect_impl(db.engine.dialect).bind_processor(db.engine.dialect) for column in table.c]
+    names = ", ".join(column.name for column in table.c)
+    statement = f"COPY {table.name} ({names}) FROM STDIN"
+    with (
+        db.engine.begin() as connection,
+        connection.connection.cursor() as cursor,
+        cursor.copy(statement) as copy,  # type: ignore[attr-defined]
+    ):
+        for row in rows:
+            values = [row[column.name] for column in table.c]
+            copy.write_row([process(v) if process else v for process, v in zip(processors, values, strict=True)])
+
+
+def _acts(size: int) -> dict[str, Callable[[], object]]:
+    numbers = _spread(size)
+    pages = min(10_000, size // _PAGE)
+    last = {"limit": _PAGE, "cursor": _cursor_of_page(pages)}
+
+    def read() -> None:
+        number = next(numbers)
+        token._read(number, f"{number:032x}")
+
+    return {
+        "read of user and session, not from the cache": read,
+        "login, the look-up by name": lambda: login._find(username(next(numbers))),
+        "list, page 1": lambda: admin.list_users({"limit": _PAGE}),
+        "list, page 10,000 (or the last)": lambda: admin.list_users(dict(last)),
+        "search by the beginning of a name": lambda: admin.list_users({"limit": _PAGE, "username": "user-12"}),
+        "search by mobile number": lambda: admin.list_users({"mobile": f"+86132{next(numbers):08d}"}),
+    }
+
+
+def _spread(size: int) -> Iterator[int]:
+    """Return ids from all over the table, without end."""
+    step = next(step for step in range(int(size * 0.618), size) if math.gcd(step, size) == 1)
+    number = 0
+    while True:
+        number = (number + step) % size
+        yield number + 1
+
+
+def _cursor_of_page(page: int) -> str:
+    before = db.session.get_one(User, (page - 1) * _PAGE)
+    return admin._make_cursor(before, "id")
+
+
+def _row_bytes(rows: int) -> dict[str, int]:
+    with db.engine.connect() as connection:
+        return {
+            name: round(connection.scalar(sa.select(sa.func.pg_total_relation_size(name))) / rows)
+            for name in ("users", "sessions")
+        }

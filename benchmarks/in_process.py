@@ -1,0 +1,95 @@
+"""One request in this process, without a network but to Redis, beside the parts that it cannot do without.
+
+(a) a bare Flask route that answers JSON; (b) one round trip to Redis for two keys; (c) PyJWT verifies an HS256 token;
+(d) `GET /api/v1/users/` from the cache; (e) `POST /api/v1/refresh`; (f) the read as the tutorial does it.
+"""
+
+import io
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+import jwt
+import redis
+from flask import Flask
+from werkzeug.test import EnvironBuilder
+
+from apps import create_app
+from benchmarks.measure import in_turn, ratio
+from benchmarks.peers.tutorial_app import create_app as create_tutorial_app
+from benchmarks.stores import Stores, migrate
+from tests.support.people import People, bearer
+
+SECRET = "a secret of the benchmark, long enough for SHA-256"
+NO_LIMIT = "1000000/second"
+
+
+def measure(stores: Stores, *, is_quick: bool) -> dict[str, Any]:
+    """Return the medians in microseconds, and the ratios that have a target."""
+    with stores.empty_database("gatehouse_bench") as database_url, stores.empty_database("tutorial_bench") as other_url:
+        migrate(database_url)
+        acts = _acts(database_url, other_url, stores.empty_redis())
+        times = in_turn(acts, rounds=5 if is_quick else 40, calls=50 if is_quick else 250)
+    parts = [a + b for a, b in zip(times["a"], times["b"], strict=True)]
+    return {
+        "microseconds": {name: round(statistics.median(figures), 1) for name, figures in times.items()},
+        "ratios": {
+            "d/(a+b)": round(ratio(times["d"], parts), 2),
+            "e/(a+b)": round(ratio(times["e"], parts), 2),
+            "f/d": round(ratio(times["f"], times["d"]), 2),
+            "f/(a+b)": round(ratio(times["f"], parts), 2),
+        },
+    }
+
+
+def _acts(database_url: str, other_url: str, redis_url: str) -> dict[str, Callable[[], object]]:
+    settings: dict[str, Any] = {"JWT_SECRET_KEY": SECRET, "LOG_LEVEL": "WARNING", "CACHE_TTL": 3600}
+    settings |= {"REFRESH_LIMIT": NO_LIMIT, "REFRESH_ACCOUNT_LIMIT": NO_LIMIT}
+    app = create_app("testing", DATABASE_URL=database_url, REDIS_URL=redis_url, **settings)
+    alice = People(app.test_client()).sign_up()
+    tutorial = create_tutorial_app(other_url, redis_url)
+    bob = People(tutorial.test_client()).sign_up()
+    server = redis.Redis.from_url(redis_url, decode_responses=True)
+    server.mset({"one": "x" * 250, "two": "x" * 250})
+    token = jwt.encode({"sub": "1", "type": "access"} | _claims(alice.access_token), SECRET)
+    return {
+        "a": _request(_bare(), "GET", "/"),
+        "b": lambda: server.mget(["one", "two"]),
+        "c": lambda: jwt.decode(token, SECRET, ["HS256"], audience="gatehouse"),
+        "d": _request(app, "GET", "/api/v1/users/", alice.access_token),
+        "e": _request(app, "POST", "/api/v1/refresh", alice.refresh_token),
+        "f": _request(tutorial, "GET", "/api/v1/users/", bob.access_token),
+    }
+
+
+def _claims(token: str) -> dict[str, Any]:
+    claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
+    return claims
+
+
+def _bare() -> Flask:
+    app = Flask("bare")
+
+    @app.get("/")
+    def answer() -> dict[str, Any]:
+        return {"state": 0, "message": "ok", "data": {"id": 1, "username": "alice-liddell", "age": 18}}
+
+    return app
+
+
+def _request(app: Flask, method: str, path: str, token: str = "") -> Callable[[], object]:
+    environ = EnvironBuilder(path, method=method, headers=bearer(token) if token else {}).get_environ()
+
+    def send() -> None:
+        statuses: list[str] = []
+        answer = app.wsgi_app({**environ, "wsgi.input": io.BytesIO()}, _starter(statuses))
+        body = b"".join(answer)
+        answer.close()  # type: ignore[attr-defined]
+        if statuses != ["200 OK"]:
+            raise SystemExit(f"{method} {path}: {statuses} {body!r}")
+
+    return send
+
+
+def _starter(statuses: list[str]) -> Callable[..., Any]:
+    return lambda status, _headers, _error=None: statuses.append(status)

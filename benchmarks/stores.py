@@ -1,0 +1,48 @@
+"""Databases of the benchmarks' own on a PostgreSQL that runs, and a Redis; both can be named by options."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import redis
+import sqlalchemy as sa
+
+from apps import create_app
+from apps.extensions import db
+from apps.utils.database import upgrade
+
+
+@dataclass(frozen=True)
+class Stores:
+    """Where the servers are. The Redis database named is emptied."""
+
+    postgresql: str
+    redis: str
+
+    @contextmanager
+    def empty_database(self, name: str) -> Iterator[str]:
+        """Give the URL of a new database, which is dropped afterwards."""
+        url = sa.make_url(self.postgresql).set(drivername="postgresql+psycopg")
+        engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+        with engine.connect() as connection:
+            connection.exec_driver_sql(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+            connection.exec_driver_sql(f'CREATE DATABASE "{name}"')
+        try:
+            yield sa.make_url(self.postgresql).set(database=name).render_as_string(hide_password=False)
+        finally:
+            with engine.connect() as connection:
+                connection.exec_driver_sql(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+    def empty_redis(self) -> str:
+        """Empty the Redis database and return its URL."""
+        with redis.Redis.from_url(self.redis) as server:
+            server.flushdb()
+        return self.redis
+
+
+def migrate(database_url: str) -> None:
+    """Create the tables of Gatehouse."""
+    app = create_app("testing", DATABASE_URL=database_url)
+    upgrade(app)
+    with app.app_context():
+        db.engine.dispose()
