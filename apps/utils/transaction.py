@@ -1,6 +1,8 @@
 """One act, one transaction."""
 
 import functools
+import random
+import time
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
@@ -13,7 +15,8 @@ from apps.extensions import db
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_MOST_TRIES = 3
+_MOST_TRIES = 5
+_PAUSE = 0.01  # seconds before the second try, on average; those that met then come apart
 _SERIALIZATION_FAILURE = "40001"  # SQLSTATE of PostgreSQL
 _DEADLOCKS = {"40P01", 1213}  # PostgreSQL; MariaDB and MySQL
 
@@ -34,21 +37,22 @@ def reading(act: Callable[P, T]) -> Callable[P, T]:
 def transactional(act: Callable[P, T]) -> Callable[P, T]:
     """Run `act` in a transaction: commit what it returns, roll back what it raises.
 
-    A transaction that the database ended for a deadlock or a serialization failure is run again, at most three times in
+    A transaction that the database ended for a deadlock or a serialization failure is run again, at most five times in
     all; so `act` does nothing but talk to the database. Raises `ConcurrentUpdate` when another request went first.
     """
 
     @functools.wraps(act)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
-        for last in (*[False] * (_MOST_TRIES - 1), True):
+        for number in range(1, _MOST_TRIES + 1):
             try:
                 db.session.connection(execution_options={"is_write": True})
                 result = act(*args, **kwargs)
                 db.session.commit()
             except OperationalError as error:
                 db.session.rollback()
-                if last or not _may_be_tried_again(error):
+                if number == _MOST_TRIES or not _may_be_tried_again(error):
                     raise
+                time.sleep(random.uniform(0, _PAUSE * 2**number))  # noqa: S311 (no secret)
             except StaleDataError as error:
                 db.session.rollback()
                 raise ConcurrentUpdate from error

@@ -34,7 +34,15 @@ class Live:
 def live_server(folder: Path, command: str = "run", *options: str, **environment: str) -> Iterator[Live]:
     """Start `manage.py <command> <options>` on a free port, with nothing configured but `environment`."""
     checkout(folder)
-    port = free_port()
+    live = start(folder, free_port(), command, *options, **environment)
+    try:
+        yield live
+    finally:
+        stop(live.process)
+
+
+def start(folder: Path, port: int, command: str, *options: str, **environment: str) -> Live:
+    """Start `manage.py <command> <options>` in a folder that `checkout` prepared, and return when it is ready."""
     with (folder / "server.log").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "manage.py", command, f"--port={port}", *options],
@@ -46,9 +54,10 @@ def live_server(folder: Path, command: str = "run", *options: str, **environment
     live = Live(f"http://127.0.0.1:{port}", process, folder)
     try:
         wait_until_ready(live, port)
-        yield live
-    finally:
+    except BaseException:
         stop(process)
+        raise
+    return live
 
 
 def checkout(folder: Path) -> None:

@@ -1,19 +1,46 @@
-"""The programs, besides the servers, that a few tests use: newman and a Chromium."""
+"""The programs, besides the servers, that a few tests use: newman, a Chromium, and what deploy/ is for."""
 
 import shutil
+from pathlib import Path
+
+import pytest
 
 from apps import ROOT
 
 _PLACES = {
     "newman": (str(ROOT / "node_modules" / ".bin" / "newman"), "newman"),
     "chromium": ("chromium", "chromium-browser", "google-chrome"),
+    "nginx": ("nginx", "/usr/sbin/nginx"),
+    "docker-compose": ("docker-compose",),
+    "systemd-analyze": ("systemd-analyze",),
+    "galera": ("/usr/lib/galera/libgalera_smm.so",),
+    "faketime": ("faketime",),
+    "slowhttptest": ("slowhttptest",),
+    "promtool": ("promtool",),
 }
-_HOW = {"newman": "`npm ci` installs it", "chromium": "install your system's package `chromium`"}
+_HOW = {
+    "newman": "`npm ci` installs it",
+    "chromium": "install your system's package `chromium`",
+    "nginx": "install your system's package `nginx-light`",
+    "docker-compose": "install your system's package `docker-compose`",
+    "systemd-analyze": "it comes with systemd",
+    "galera": "install your system's package `galera-4`",
+    "faketime": "install your system's package `faketime`",
+    "slowhttptest": "install your system's package `slowhttptest`",
+    "promtool": "it is in your system's package `prometheus`",
+}
+
+
+def skip_unless_installed(name: str) -> str:
+    """Return the path of the program, or skip the test."""
+    return find(name) or pytest.skip(f"no {name}: {_HOW[name]}")
 
 
 def find(name: str) -> str | None:
     """Return the path of the program; None where it is not installed, or no such program."""
-    return next((path for path in map(shutil.which, _PLACES.get(name, ())) if path), None)
+    places = _PLACES.get(name, ())
+    found = (place if place.endswith(".so") and Path(place).exists() else shutil.which(place) for place in places)
+    return next((path for path in found if path), None)
 
 
 def missing() -> dict[str, str]:

@@ -103,7 +103,11 @@ class Proxy:
         if isinstance(self._upstream, tuple):
             return socket.create_connection(self._upstream)
         server = socket.socket(socket.AF_UNIX)
-        server.connect(self._upstream)
+        try:
+            server.connect(self._upstream)
+        except OSError:
+            server.close()
+            raise
         return server
 
     def _pump(self, source: socket.socket, sink: socket.socket, before: Callable[[bytes], None]) -> None:

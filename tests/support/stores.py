@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import flask_migrate
 import pytest
 import redis
 from flask import Flask
@@ -16,6 +15,9 @@ from sqlalchemy import text, update
 from apps import create_app
 from apps.extensions import db
 from apps.models import AuditHead
+from apps.utils.database import upgrade
+from apps.utils.embedded import OneProcess
+from apps.utils.memory_cache import MemoryCache
 from tests.support.documented_client import DocumentedClient
 from tests.support.servers import create_database
 
@@ -66,8 +68,8 @@ def make_database(name: str, folder: Path) -> str:
         assert server
         url = create_database(server, f"gatehouse_{name}_{worker_number()}")
     app = create_app("testing", DATABASE_URL=url)
+    upgrade(app)
     with app.app_context():
-        flask_migrate.upgrade()
         db.engine.dispose()
     return url
 
@@ -105,8 +107,13 @@ def _empty_tables() -> None:
         db.session.execute(text(trigger or ""))
     else:
         db.session.execute(text("TRUNCATE TABLE audit_events"))
-    db.session.execute(update(AuditHead).values(last_event_id=0, hash=bytes(32)))
+    db.session.execute(update(AuditHead).values(last_event_id=0, hash=bytes(32), purged_until_id=0, purged_hash=None))
     db.session.commit()
+
+
+def memory_cache() -> MemoryCache:
+    """Return an empty cache in memory; this process may have it, whatever else runs."""
+    return MemoryCache(OneProcess(f"the suite's process {os.getpid()}"))
 
 
 def skip_unless_available(pair: Pair) -> None:

@@ -1,0 +1,269 @@
+"""What goes wrong: each scene begins a fault, and ends it, while the clients go on."""
+
+import itertools
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.faults import RedisServer
+from tests.faults.bench.load import NO_ANSWER
+from tests.faults.bench.stores import Database, Tmpfs, children
+from tests.support import live
+from tests.support.proxy import Proxy
+
+Statuses = frozenset[int]
+
+
+@dataclass
+class World:
+    """All that a scene can harm."""
+
+    redis: RedisServer
+    proxy: Proxy  # before Redis
+    database: Database
+    disk: Tmpfs | None
+    servers: dict[int, live.Live]  # by port
+    start: Callable[[int], None]
+    clock: Path  # the file that libfaketime reads
+    seconds: float  # how long a fault lasts
+
+
+@dataclass
+class Scene:
+    """`may_see` are the statuses that clients may get while it lasts; anything else is a fault of the service."""
+
+    name: str
+    fault: Callable[[World], Any]  # a context manager
+    may_see: Statuses = frozenset({200})
+    in_short: bool = False
+    needs: str = ""  # a program
+
+
+def repeated(act: Callable[[], Any], every: float) -> Callable[[], Any]:
+    """Do it now and every so many seconds; return what ends that."""
+    stop = threading.Event()
+
+    def go() -> None:
+        while not stop.is_set():
+            act()
+            stop.wait(every)
+
+    thread = threading.Thread(target=go)
+    thread.start()
+
+    def end() -> None:
+        stop.set()
+        thread.join()
+
+    return end
+
+
+@contextmanager
+def redis_refused(world: World) -> Iterator[None]:
+    world.proxy.refuse()
+    yield
+    world.proxy.listen()
+
+
+@contextmanager
+def redis_slow(world: World) -> Iterator[None]:
+    world.proxy.delay = lambda: 0.05
+    yield
+    world.proxy.delay = lambda: 0.0
+
+
+@contextmanager
+def redis_black_hole(world: World) -> Iterator[None]:
+    world.proxy.is_silent = True
+    yield
+    world.proxy.is_silent = False
+    world.proxy.cut()
+
+
+@contextmanager
+def redis_hung(world: World) -> Iterator[None]:
+    world.redis.freeze()
+    yield
+    world.redis.thaw()
+
+
+@contextmanager
+def redis_killed(world: World) -> Iterator[None]:
+    world.redis.kill()
+    yield
+    world.redis.start()
+
+
+@contextmanager
+def redis_flushed(world: World) -> Iterator[None]:
+    with world.redis.client as client:
+        end = repeated(client.flushall, 0.2)
+        yield
+        end()
+
+
+@contextmanager
+def redis_read_only(world: World) -> Iterator[None]:
+    with world.redis.client as client:
+        client.replicaof("127.0.0.1", 1)
+        yield
+        client.replicaof("no", "one")
+
+
+@contextmanager
+def redis_full(world: World) -> Iterator[None]:
+    with world.redis.client as client:
+        client.config_set("maxmemory", 1)
+        yield
+        client.config_set("maxmemory", 0)
+
+
+@contextmanager
+def database_restarted(world: World) -> Iterator[None]:
+    world.database.stop()
+    world.database.start()
+    yield
+
+
+@contextmanager
+def database_killed(world: World) -> Iterator[None]:
+    world.database.kill()
+    time.sleep(world.seconds / 2)
+    world.database.start()
+    yield
+
+
+@contextmanager
+def database_hung(world: World) -> Iterator[None]:
+    world.database.freeze()
+    yield
+    world.database.thaw()
+
+
+@contextmanager
+def table_locked(world: World) -> Iterator[None]:
+    with world.database.connect() as connection:
+        for statement in world.database.lock:
+            connection.exec_driver_sql(statement)
+        yield
+        connection.exec_driver_sql("ROLLBACK" if "BEGIN" in world.database.lock else "UNLOCK TABLES")
+
+
+@contextmanager
+def disk_full(world: World) -> Iterator[None]:
+    assert world.disk
+    world.disk.fill()
+    yield
+    world.disk.empty()
+    with suppress(subprocess.TimeoutExpired):  # PostgreSQL ends itself when it cannot write its log
+        world.database.process.wait(1)
+        world.database.start()
+
+
+@contextmanager
+def workers_killed(world: World) -> Iterator[None]:
+    def kill_one() -> None:
+        for server in world.servers.values():
+            workers = children(server.process.pid)
+            if workers:
+                os.kill(workers[0], signal.SIGKILL)
+
+    end = repeated(kill_one, 2.0)
+    yield
+    end()
+
+
+@contextmanager
+def rolling_restart(world: World) -> Iterator[None]:
+    for port, server in list(world.servers.items()):
+        live.stop(server.process)
+        world.start(port)
+    yield
+
+
+@contextmanager
+def everything_stopped(world: World) -> Iterator[None]:
+    for server in world.servers.values():
+        server.process.terminate()
+    for server in world.servers.values():
+        server.process.wait(60)
+    for port in list(world.servers):
+        world.start(port)
+    yield
+
+
+@contextmanager
+def clock_jumps(world: World) -> Iterator[None]:
+    for offset in itertools.chain(("+600", "+0", "-5", "+0")):
+        world.clock.write_text(offset)
+        time.sleep(world.seconds / 4)
+    yield
+
+
+@contextmanager
+def slow_clients(world: World) -> Iterator[None]:
+    program = shutil.which("slowhttptest")
+    assert program
+    port = next(iter(world.servers))
+    commands = [
+        [
+            program,
+            "-c",
+            "200",
+            "-r",
+            "100",
+            "-l",
+            str(int(world.seconds)),
+            "-i",
+            "2",
+            "-u",
+            f"http://127.0.0.1:{port}/",
+            *kind,
+        ]
+        for kind in (["-H"], ["-B", "-t", "POST"])
+    ]
+    attacks = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for command in commands]
+    yield
+    for attack in attacks:
+        attack.terminate()
+        attack.wait()
+
+
+FINE = frozenset({200})
+UNAVAILABLE = frozenset({200, 503})
+CUT = frozenset({200, NO_ANSWER})
+
+REDIS = [
+    Scene("Redis refuses connections", redis_refused),
+    Scene("Redis answers 50 ms late", redis_slow),
+    Scene("the network to Redis swallows all", redis_black_hole, in_short=True),
+    Scene("Redis hangs (SIGSTOP)", redis_hung, in_short=True),
+    Scene("Redis is killed, and comes back empty", redis_killed, in_short=True),
+    Scene("Redis is flushed every 0.2 s", redis_flushed),
+    Scene("Redis is read-only", redis_read_only),
+    Scene("Redis is full (maxmemory 1)", redis_full),
+]
+DATABASE = [
+    Scene("{database} is restarted", database_restarted, UNAVAILABLE, in_short=True),
+    Scene("{database} is killed (SIGKILL), and recovers", database_killed, UNAVAILABLE),
+    Scene("{database} hangs (SIGSTOP)", database_hung, UNAVAILABLE, in_short=True),
+    Scene("a table of {database} is locked", table_locked, UNAVAILABLE),
+    Scene("the disk of {database} is full", disk_full, UNAVAILABLE, needs="mount"),
+]
+SERVICE = [
+    Scene("a worker is killed (SIGKILL) every 2 s", workers_killed, CUT, in_short=True),
+    Scene("both processes are restarted, one after the other (SIGTERM)", rolling_restart, CUT),
+    Scene("the whole service is stopped and started (SIGTERM)", everything_stopped, CUT),
+    Scene("400 slow clients (slowhttptest)", slow_clients, needs="slowhttptest"),
+]
+CLOCK = [
+    Scene("the clock jumps 10 min ahead and back, and 5 s back", clock_jumps, frozenset({200, 401}), needs="faketime"),
+]
