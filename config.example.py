@@ -14,7 +14,8 @@ from datetime import timedelta  # noqa: F401
 # How long one SQL statement, or its wait for a lock, may take. From 0:00:01 to 0:05:00.
 # STATEMENT_TIMEOUT = timedelta(seconds=5)
 
-# Cache and request counters: redis://, rediss:// or unix://. Empty: this process's memory, one worker.
+# Cache and request counters: redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://
+# (docs/scaling.md). Empty: this process's memory, one worker.
 # REDIS_URL = ""
 
 # Seconds that one call to Redis may take. A request can meet it twice: limits and cache. From 0.01 to 5.
@@ -113,10 +114,10 @@ FIELD_INDEX_KEY = "change-me: the output of `openssl rand -base64 32`"
 # Logins to one account, from anywhere.
 # LOGIN_ACCOUNT_LIMIT = "20/minute"
 
-# Refreshes from one address.
+# Refreshes from one address, by each process.
 # REFRESH_LIMIT = "600/minute"
 
-# Refreshes of one session.
+# Refreshes of one session, by each process.
 # REFRESH_ACCOUNT_LIMIT = "120/minute"
 
 # Updates and deletions by one account.
@@ -139,3 +140,9 @@ FIELD_INDEX_KEY = "change-me: the output of `openssl rand -base64 32`"
 
 # The least severe line that is logged; the audit always is. One of DEBUG, INFO, WARNING, ERROR.
 # LOG_LEVEL = "INFO"
+
+# Turns /metrics on, for whoever sends `Authorization: Bearer <it>`. Empty: nothing is measured.
+# METRICS_TOKEN = ""
+
+# Where errors are reported, without any data; needs requirements-observe.txt. Empty: nowhere.
+# SENTRY_DSN = ""

@@ -1,11 +1,11 @@
 """Every setting: its meaning, type, unit and bounds.
 
 A profile's class gives the defaults, `config.py` at the root overrides them, and the environment (`GATEHOUSE_<NAME>`,
-and `DATABASE_URL` and `REDIS_URL` for short) overrides both. `apps/utils/settings.py` reads and checks them.
+and `DATABASE_URL`, `REDIS_URL` and `SENTRY_DSN` for short) overrides both. `apps/utils/settings.py` reads and checks
+them.
 """
 
 import os
-from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from flask import Flask
 
 from apps.utils import database, embedded
-from apps.utils.redis_cache import is_redis_url, no_retries
+from apps.utils.redis_url import FORMS, is_redis_url
 from apps.utils.settings import InvalidSettings, Setting, from_environment, from_file, read_settings, secret_faults
 
 
@@ -45,7 +45,8 @@ class BaseConfig:
     REDIS_URL: Annotated[
         str,
         Setting(
-            "Cache and request counters: redis://, rediss:// or unix://. Empty: this process's memory, one worker."
+            "Cache and request counters: redis://, rediss://, unix://, redis+sentinel:// or redis+cluster:// "
+            "(docs/scaling.md). Empty: this process's memory, one worker."
         ),
     ] = ""
     REDIS_TIMEOUT: Annotated[
@@ -168,12 +169,13 @@ class BaseConfig:
     ] = 6
     PASSWORD_BLOCKLIST: Annotated[bool, Setting("Refuse the 30,000 passwords that leaks show most often.")] = False
 
-    # Limits. "10/minute;100/hour" are two at once; the windows slide.
+    # Limits. "10/minute;100/hour" are two at once; the windows slide. All processes count together in Redis; refreshes
+    # alone are counted by each process for itself, so that one costs no second round trip.
     SIGN_UP_LIMIT: Annotated[str, Setting("Sign-ups from one address.")] = "100/minute"
     LOGIN_LIMIT: Annotated[str, Setting("Logins from one address.")] = "100/minute"
     LOGIN_ACCOUNT_LIMIT: Annotated[str, Setting("Logins to one account, from anywhere.")] = "60/minute"
-    REFRESH_LIMIT: Annotated[str, Setting("Refreshes from one address.")] = "600/minute"
-    REFRESH_ACCOUNT_LIMIT: Annotated[str, Setting("Refreshes of one session.")] = "120/minute"
+    REFRESH_LIMIT: Annotated[str, Setting("Refreshes from one address, by each process.")] = "600/minute"
+    REFRESH_ACCOUNT_LIMIT: Annotated[str, Setting("Refreshes of one session, by each process.")] = "120/minute"
     UPDATE_ACCOUNT_LIMIT: Annotated[str, Setting("Updates and deletions by one account.")] = "120/minute"
     CLIENT_LIMIT: Annotated[str, Setting("Introspections and revocations from one address.")] = "6000/minute"
     FAILED_LOGIN_ALLOWANCE: Annotated[
@@ -203,6 +205,19 @@ class BaseConfig:
             "The least severe line that is logged; the audit always is.", choices=("DEBUG", "INFO", "WARNING", "ERROR")
         ),
     ] = "INFO"
+    # A token, not a port: it holds behind any balancer and under any server, and an open page would tell strangers how
+    # many people log in. And no switch beside it: on without a token cannot be.
+    METRICS_TOKEN: Annotated[
+        str,
+        Setting(
+            "Turns /metrics on, for whoever sends `Authorization: Bearer <it>`. Empty: nothing is measured.",
+            secret=True,
+            needed=False,
+        ),
+    ] = ""
+    SENTRY_DSN: Annotated[
+        str, Setting("Where errors are reported, without any data; needs requirements-observe.txt. Empty: nowhere.")
+    ] = ""
 
 
 class DevConfig(BaseConfig):
@@ -250,7 +265,7 @@ def load_settings(app: Flask, config_name: str | None, overrides: dict[str, Any]
     faults = read_settings(app, config[name], given | overrides)
     if name == "development":
         embedded.fill_secrets(app, _NEEDED_SECRETS)
-    faults += _url_faults(app) + secret_faults(app, config[name])
+    faults += _url_faults(app) + _token_location_faults(app) + secret_faults(app, config[name])
     if name == "production":
         faults += _production_faults(app)
     if faults:
@@ -265,8 +280,14 @@ def _url_faults(app: Flask) -> list[str]:
             "DATABASE_URL: must read like postgresql://user:password@host:5432/name, or mysql:// or sqlite://"
         )
     if app.config["REDIS_URL"] and not is_redis_url(app.config["REDIS_URL"]):
-        faults.append("REDIS_URL: must read like redis://:password@host:6379/0, or rediss:// or unix://")
+        faults.append(f"REDIS_URL: must read like {FORMS}")
     return faults
+
+
+def _token_location_faults(app: Flask) -> list[str]:
+    if "headers" in app.config["JWT_TOKEN_LOCATION"]:
+        return []
+    return ["JWT_TOKEN_LOCATION: must hold headers: a token in a header is always taken"]
 
 
 def _production_faults(app: Flask) -> list[str]:
@@ -299,14 +320,4 @@ def _configure_libraries(app: Flask) -> None:
         JWT_DECODE_AUDIENCE=settings["JWT_AUDIENCE"],
         JWT_DECODE_LEEWAY=settings["JWT_LEEWAY"],
         JWT_COOKIE_CSRF_PROTECT=False,  # no cookies: no `csrf` claim in every token
-        RATELIMIT_STORAGE_URI=settings["REDIS_URL"].replace("unix://", "redis+unix://") or "memory://",
-        RATELIMIT_STORAGE_OPTIONS=_limiter_options(settings) if settings["REDIS_URL"] else {},
-        RATELIMIT_STRATEGY="sliding-window-counter",
-        RATELIMIT_KEY_PREFIX=settings["CACHE_PREFIX"],
-        RATELIMIT_IN_MEMORY_FALLBACK_ENABLED=True,  # Redis gone: each process counts for itself
     )
-
-
-def _limiter_options(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Half the time for each call: a request that finds Redis gone may ask once more whether it is back."""
-    return {"wrap_exceptions": True, **no_retries(settings["REDIS_TIMEOUT"] / 2)}

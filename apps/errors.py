@@ -61,10 +61,14 @@ class WeakPassword(ApiError):
     type = "weak_password"
     message = "This password is too easy to guess: it is in lists of leaked passwords, or holds the username."
 
+    def __init__(self, field: str = "password") -> None:
+        super().__init__()
+        self._field = field
+
     @property
     def fields(self) -> Mapping[str, Any]:
         """Name the field."""
-        return {"password": [self.message]}
+        return {self._field: [self.message]}
 
 
 class Unauthorized(ApiError):
@@ -178,7 +182,7 @@ class LastAdmin(ApiError):
 
     status = 409
     type = "last_admin"
-    message = "The last admin cannot be deleted."
+    message = "The last admin must stay one: make another user an admin first."
 
 
 class ConcurrentUpdate(ApiError):
@@ -248,6 +252,13 @@ class DatabaseUnavailable(Unavailable):
     message = "The service cannot reach its database. Try again in a moment."
 
 
+class SecondProcess(Unavailable):
+    """Another process of this machine serves the same database, and without Redis one would not hear of the other."""
+
+    type = "second_process"
+    message = "Another process serves here. More than one needs REDIS_URL."
+
+
 class NotReady(Unavailable):
     """The probe's answer when requests should go elsewhere; `fields` says what is down."""
 
@@ -289,7 +300,8 @@ def register_errors(app: Flask) -> None:
 
 def _answer(error: ApiError) -> Response:
     if error.__cause__ is not None:
-        logger.info("refused", extra={"event": "refused", "error_type": error.type, "cause": repr(error.__cause__)})
+        cause = type(error.__cause__).__name__  # its text may hold values of the row
+        logger.info("refused", extra={"event": "refused", "error_type": error.type, "cause": cause})
     return HttpResponse.error(error.status, error.type, error.message, error.fields, error.headers)
 
 

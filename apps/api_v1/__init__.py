@@ -4,4 +4,5 @@ from flask import Blueprint
 
 api_v1 = Blueprint("api_v1", __name__)
 
-from apps.api_v1 import admin, audit, docs, introspection, login, password, session, token, user  # noqa: E402, F401 (they add their routes to it)
+# They add their routes to it.
+from apps.api_v1 import admin, audit, docs, export, introspection, login, password, session, token, user  # noqa: E402, F401  # noqa: E402, F401

@@ -16,5 +16,5 @@ def jwks() -> Response:
     """Answer with the public keys, as a JWK Set (RFC 7517, 5)."""
     keys = [] if current_app.config["JWT_ALGORITHM"] == "HS256" else public_jwks()
     response = Response(msgspec.json.encode({"keys": keys}), mimetype="application/jwk-set+json")
-    response.headers["Cache-Control"] = "public, max-age=60"
+    response.headers["Cache-Control"] = f"public, max-age={int(current_app.config['JWT_KEYS_RELOAD'])}"
     return response

@@ -4,7 +4,7 @@ from flask import Response
 
 from apps.api_v1 import api_v1
 from apps.api_v1.user import LoginAnswer, answer_login
-from apps.errors import NoSigningKey, Overloaded, WrongCredentials
+from apps.errors import NoSigningKey, WrongCredentials
 from apps.forms.login import LoginForm
 from apps.services.login import log_in
 from apps.utils.client import client_device
@@ -19,7 +19,8 @@ from apps.utils.endpoint import endpoint
     answer=LoginAnswer,
     limit="LOGIN_LIMIT",
     account_limit="LOGIN_ACCOUNT_LIMIT",
-    errors=(WrongCredentials, NoSigningKey, Overloaded),
+    hashes_password=True,
+    errors=(WrongCredentials, NoSigningKey),
 )
 def login(form: LoginForm) -> Response:
     """Log in: open a new session with a username and a password."""

@@ -4,7 +4,7 @@ from flask import Response
 
 from apps.api_v1 import api_v1
 from apps.api_v1.user import NoAnswer
-from apps.errors import Overloaded, UserNotFound, WeakPassword, WrongCredentials
+from apps.errors import UserNotFound, WeakPassword, WrongCredentials
 from apps.forms.password import PasswordForm
 from apps.services.token import Identity
 from apps.services.user import change_password
@@ -21,7 +21,8 @@ from apps.utils.response import HttpResponse
     form=PasswordForm,
     answer=NoAnswer,
     account_limit="UPDATE_ACCOUNT_LIMIT",
-    errors=(WrongCredentials, WeakPassword, UserNotFound, Overloaded),
+    hashes_password=True,
+    errors=(WrongCredentials, WeakPassword, UserNotFound),
 )
 def password(identity: Identity, form: PasswordForm) -> Response:
     """Change your password; every other session of yours ends."""

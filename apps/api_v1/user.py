@@ -110,12 +110,15 @@ _UPDATE_ERRORS = (
 class UserAPI(MethodView):
     """`/users/` and `/users/<id>`."""
 
+    init_every_request = False  # it keeps nothing of one
+
     @endpoint(
         policy=Policy.ANYONE,
         form=SignUpForm,
         answer=LoginAnswer,
         limit="SIGN_UP_LIMIT",
-        errors=(UsernameTaken, WeakPassword, NoSigningKey, Overloaded),
+        hashes_password=True,
+        errors=(UsernameTaken, WeakPassword, NoSigningKey),
     )
     def post(self, form: SignUpForm) -> Response:
         """Sign up."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import re
 import secrets
 from collections.abc import Sequence
 
@@ -12,6 +13,8 @@ from apps.extensions import db
 from apps.models import Client
 from apps.services.audit import record
 from apps.utils.transaction import reading, transactional
+
+_CLIENT_ID = re.compile(r"[0-9a-f]{16}")
 
 
 def add_client(name: str) -> tuple[Client, str]:
@@ -33,7 +36,7 @@ def list_clients() -> Sequence[Client]:
 
 def authenticate_client(client_id: str, secret: str) -> Client:
     """Return the client with these credentials. Raises `InvalidClient`."""
-    client = _find(client_id)
+    client = _find(client_id) if _CLIENT_ID.fullmatch(client_id) else None  # else PostgreSQL refuses a NUL
     stored = bytes(client.secret_digest) if client else bytes(32)
     if not hmac.compare_digest(stored, _digest(secret)) or client is None:
         raise InvalidClient

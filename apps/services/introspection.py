@@ -1,5 +1,6 @@
 """What another service may learn of a token, and how it ends one."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ class ActiveToken:
     """A token that would be accepted now."""
 
     identity: Identity
-    claims: dict[str, Any]
+    claims: Mapping[str, Any]
 
 
 def introspect(token: str) -> ActiveToken | None:

@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from apps.errors import NoSigningKey
 from apps.extensions import db
 from apps.models import SigningKey
+from apps.models.key import private_key_context
 from apps.services.audit import record
 from apps.utils import clock, crypto, jwk
 from apps.utils.transaction import reading, transactional
@@ -63,6 +64,12 @@ def signing_key() -> Key:
     if key is None:
         raise NoSigningKey
     return key
+
+
+def require_signing_key() -> None:
+    """Raise `NoSigningKey` where no token could be signed: before anything is written for one."""
+    if current_app.config["JWT_ALGORITHM"] != "HS256":
+        signing_key()
 
 
 def verification_key(kid: str) -> Key | None:
@@ -110,8 +117,15 @@ def state_of(key: SigningKey, keys: Sequence[SigningKey]) -> str:
     return "signing" if key.kid == _signing_kid(keys) else "verifying"
 
 
+def waiting_key() -> SigningKey | None:
+    """Return the newest key of the configured algorithm that is published and does not sign yet."""
+    algorithm = current_app.config["JWT_ALGORITHM"]
+    return next((key for key in list_keys() if key.algorithm == algorithm and key.activate_time is None), None)
+
+
 def _signing_kid(keys: Sequence[SigningKey]) -> str | None:
-    active = [(key.activate_time, key.kid) for key in keys if key.activate_time]
+    algorithm = current_app.config["JWT_ALGORITHM"]  # another one's keys are of the time before it was changed
+    active = [(key.activate_time, key.kid) for key in keys if key.algorithm == algorithm and key.activate_time]
     return max(active)[1] if active else None
 
 
@@ -136,24 +150,26 @@ def _read_ring(last_good: KeyRing) -> KeyRing:
             raise
         logger.warning("keeping the last good keys", extra={"event": "keys.unread", "cause": str(error)})
         return KeyRing(last_good.signing, last_good.verifying, time.monotonic())
-    known = last_good.verifying
-    keys = {row.kid: known.get(row.kid) or _open(row) for row in rows}
-    signing = _signing_kid(rows)
-    return KeyRing(keys[signing] if signing else None, keys, time.monotonic())
+    keys = {row.kid: key for row in rows if (key := last_good.verifying.get(row.kid) or _decrypt(row))}
+    return KeyRing(keys.get(_signing_kid(rows) or ""), keys, time.monotonic())
 
 
-def _open(row: SigningKey) -> Key:
-    private_key = jwk.from_text(crypto.decrypt(row.private_key_ciphertext, _context(row.kid)))
-    return Key(row.kid, private_key, jwk.to_public_jwk(private_key, row.algorithm))
-
-
-def _context(kid: str) -> str:
-    return f"signing_keys.private_key:{kid}"
+def _decrypt(row: SigningKey) -> Key | None:
+    """Return the key, or None where it cannot be read: it does without what the others do."""
+    try:
+        private_key = jwk.from_text(crypto.decrypt(row.private_key_ciphertext, private_key_context(row.kid)))
+        return Key(row.kid, private_key, jwk.to_public_jwk(private_key, row.algorithm))
+    except (crypto.Undecryptable, ValueError, TypeError) as error:
+        cause = str(error)
+        logger.warning("a signing key cannot be read", extra={"event": "keys.unread", "kid": row.kid, "cause": cause})
+        return None
 
 
 @transactional
 def _insert(kid: str, algorithm: str, text: str) -> SigningKey:
-    row = SigningKey(kid=kid, algorithm=algorithm, private_key_ciphertext=crypto.encrypt(text, _context(kid)))
+    row = SigningKey(
+        kid=kid, algorithm=algorithm, private_key_ciphertext=crypto.encrypt(text, private_key_context(kid))
+    )
     db.session.add(row)
     record("key.publish", None, kid=kid, algorithm=algorithm)
     return row

@@ -35,6 +35,7 @@ def open_session(user_id: int, device: Device) -> Opened:
     ended = list(db.session.scalars(_over_the_cap(user_id, now)))
     for session in ended:
         _revoke(session, "too_many_sessions")
+        record("session.end", user_id, session=session.id, reason="too_many_sessions")
     session = Session(
         id=secrets.token_hex(16),
         user_id=user_id,
@@ -66,6 +67,16 @@ def rotate(session_id: str, generation: int) -> Session:
     if session.revoke_time:
         raise InvalidToken
     return session
+
+
+def require_live(session_id: str) -> None:
+    """Lock the session until the caller's transaction ends. Raises `InvalidToken` if it ended since it was looked at.
+
+    Between the look at a token and the change that it asks for, a logout or a new password may have come.
+    """
+    session = db.session.get(Session, session_id, with_for_update=True)
+    if session is None or session.revoke_time:
+        raise InvalidToken
 
 
 def end_session(session_id: str, reason: str) -> None:
@@ -119,7 +130,14 @@ def purge_sessions(batch: int) -> int:
 
 
 def _live(user_id: int, now: datetime) -> Select[Session]:
-    query = select(Session).where(Session.user_id == user_id, Session.revoke_time.is_(None), Session.expire_time > now)
+    """Select the sessions of which some token may still be accepted.
+
+    Its access tokens outlive a refresh token that was not used in time, and clocks differ by the leeway.
+    """
+    longest: timedelta = current_app.config["JWT_ACCESS_TOKEN_EXPIRES"] + current_app.config["JWT_LEEWAY"]
+    query = select(Session).where(
+        Session.user_id == user_id, Session.revoke_time.is_(None), Session.expire_time > now - longest
+    )
     return query.order_by(Session.last_used_time.desc(), Session.id)
 
 

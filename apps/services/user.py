@@ -20,8 +20,9 @@ from apps.errors import (
 from apps.extensions import db
 from apps.models import Session, User
 from apps.services.audit import record
-from apps.services.login import Login, forget_attempts, take_back_attempt, verify_password
-from apps.services.session import end_other_sessions, open_session
+from apps.services.key import require_signing_key
+from apps.services.login import Login, forget_attempts, take_back_verification, verify_password
+from apps.services.session import end_other_sessions, open_session, require_live
 from apps.services.snapshot import bury_user, publish
 from apps.utils import password_blocklist, password_hash
 from apps.utils import username as usernames
@@ -30,7 +31,11 @@ from apps.utils.transaction import reading, transactional, violates
 
 
 def sign_up(username: str, password: str, mobile: str, age: int, birth: datetime, device: Device) -> Login:
-    """Create an account and open its first session. Raises `UsernameTaken`, `WeakPassword`, `Overloaded`."""
+    """Create an account and open its first session.
+
+    Raises `UsernameTaken`, `WeakPassword`, `Overloaded`, `NoSigningKey`.
+    """
+    require_signing_key()
     hashed = _hash_new(password, username)
     login = _create(username, hashed, mobile, age, birth, device)
     publish(login.user, login.session)
@@ -99,14 +104,14 @@ def change_password(user_id: int, session_id: str, current_password: str, new_pa
 
     Raises `WrongCredentials`, `TooManyRequests`, `WeakPassword`, `Overloaded`.
     """
-    before = verify_password(read_user(user_id).username_key, current_password)
-    user, ended = _set_password(before, session_id, _hash_new(new_password, before.username))
+    before = verify_password(read_user(user_id), current_password)
+    user, ended = _set_password(before, session_id, _hash_new(new_password, before.username, "new_password"))
     publish(user, *ended)
 
 
-def _hash_new(password: str, username: str) -> str:
+def _hash_new(password: str, username: str, field: str = "password") -> str:
     if password_blocklist.is_refused(password, username):
-        raise WeakPassword
+        raise WeakPassword(field)
     return password_hash.make(password)
 
 
@@ -180,10 +185,10 @@ def _is_password(user: User, password: str, author: Author) -> bool:
     if author.is_fresh and author.user_id == user.id:
         return password_hash.matches(password, user.password_hash)
     try:
-        verify_password(user.username_key, password)
+        verify_password(user, password)
     except WrongCredentials:
         return False
-    take_back_attempt(user.username_key)
+    take_back_verification(user)
     return True
 
 
@@ -210,10 +215,11 @@ def lock_user(user_id: int, versions: frozenset[str] | None = None) -> User:
 @transactional
 def _set_password(before: User, kept_session_id: str, hashed: str) -> tuple[User, list[Session]]:
     user = lock_user(before.id)
+    require_live(kept_session_id)
     if user.password_hash != before.password_hash:
         raise WrongCredentials  # changed since it was verified
     user.password_hash = hashed
-    forget_attempts(user.username_key)
+    forget_attempts(user)
     ended = end_other_sessions(user.id, kept_session_id, "password_changed")
     record("password.change", user.id)
     return user, ended
@@ -230,6 +236,7 @@ def _update(
     birth: datetime | None,
 ) -> tuple[User, list[Session]]:
     user = lock_user(user_id, author.versions)
+    require_live(author.session_id)
     before = _facts(user)
     if username is not None:
         _set_username(user, username)
@@ -261,5 +268,7 @@ def _facts(user: User) -> dict[str, object]:
 
 @transactional
 def _delete(user_id: int, author: Author) -> None:
-    db.session.delete(lock_user_to_remove(user_id, author.versions))
+    user = lock_user_to_remove(user_id, author.versions)
+    require_live(author.session_id)
+    db.session.delete(user)
     record("user.delete", user_id)

@@ -80,6 +80,7 @@ STORY = (
         body={"mobile": "13200004444"},
         refused="fresh_token_required",
     ),
+    Step("Take all that is held about you", "get_api_v1_users_user_id_export", token="fresh_token"),
     Step("Log in", "post_api_v1_login", expect=_SAME_ID, keep={"login_token": "access_token"}),
     Step(
         "List your sessions",

@@ -14,6 +14,7 @@ from flask import Config, Flask
 
 MINIMUM_SECRET_LENGTH = 32  # bytes; RFC 7518, 3.2: no shorter than the hash
 PLACEHOLDER = "change-me"
+_SHORT_NAMES = ("DATABASE_URL", "REDIS_URL", "SENTRY_DSN")
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,9 @@ def from_file(path: Path) -> dict[str, Any]:
 
 
 def from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    """Return `GATEHOUSE_<NAME>`, and the short forms of the two URLs."""
+    """Return `GATEHOUSE_<NAME>`, and the short forms of the URLs."""
     prefix = "GATEHOUSE_"
-    given: dict[str, Any] = {name: environ[name] for name in ("DATABASE_URL", "REDIS_URL") if name in environ}
+    given: dict[str, Any] = {name: environ[name] for name in _SHORT_NAMES if name in environ}
     given |= {name.removeprefix(prefix): value for name, value in environ.items() if name.startswith(prefix)}
     given.pop("PROFILE", None)  # which profile: read by load_settings
     return given

@@ -6,7 +6,7 @@ import jwt
 from flask import Flask, abort, request
 
 app = Flask(__name__)
-keys = jwt.PyJWKClient(os.environ.get("GATEHOUSE_URL", "http://127.0.0.1:5000") + "/.well-known/jwks.json")
+keys = jwt.PyJWKClient(os.environ.get("ACCOUNTS_URL", "http://127.0.0.1:5000") + "/.well-known/jwks.json")
 REQUIRED = ["exp", "iat", "nbf", "sub", "sid", "jti", "type"]
 
 
@@ -17,6 +17,8 @@ def current_user_id():
         claims = jwt.decode(
             token, key, ["EdDSA"], audience="gatehouse", issuer="gatehouse", options={"require": REQUIRED}
         )
+    except jwt.PyJWKClientConnectionError:
+        abort(503)  # not 401: the token may be good
     except jwt.PyJWTError:
         abort(401)
     return claims["sub"] if claims["type"] == "access" else abort(401)  # a refresh token opens nothing here

@@ -1,18 +1,21 @@
 """Sessions: what a login opens, and what ends it, at once, for the access token and the refresh token alike."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import argon2
 import pytest
 import redis
 import time_machine
 from flask import Flask
+from werkzeug.test import TestResponse
 
 from apps.extensions import db
 from apps.models import Session
+from apps.services import user as users
 from apps.services.session import end_session
 from tests.support import stores
 from tests.support.forge import REFUSAL, claims_of, told
@@ -267,3 +270,57 @@ def test_a_refresh_that_races_a_logout_leaves_the_session_ended(app: Flask, peop
         assert set(pool.map(act, acts)) <= {200, 401}
         assert all(is_over(one) for one in persons)
     assert {row(app, one).revoke_reason for one in persons} == {"logout"}
+
+
+ENDINGS: dict[str, Callable[[Person, Person], TestResponse]] = {
+    "logout everywhere": lambda owner, _: owner.post("/logout", json={"everywhere": True}),
+    "end the others": lambda owner, _: owner.delete("/sessions"),
+    "end that one": lambda owner, other: owner.delete(f"/sessions/{session_id(other)}"),
+    "a new password": lambda owner, _: owner.post(
+        "/password", json={"current_password": PASSWORD, "new_password": NEW_PASSWORD}
+    ),
+    "PATCH of the password": lambda owner, _: owner.patch(f"/users/{owner.id}", json={"password": NEW_PASSWORD}),
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.settings(JWT_ACCESS_TOKEN_EXPIRES=60, JWT_REFRESH_TOKEN_EXPIRES=6)
+def test_a_session_that_was_not_refreshed_in_time_is_ended_too(people: People, ending: str) -> None:
+    """R6: its access token lives on after its refresh token, and is listed as long."""
+    with time_machine.travel(START, tick=False) as time:
+        owner = people.sign_up("alice-liddell")
+        other = people.log_in("alice-liddell")
+        time.shift(7)
+        assert other.get("/users/").status_code == 200
+        assert len(owner.get("/sessions").get_json()["data"]["data"]) == 2
+        assert ENDINGS[ending](owner, other).status_code == 200
+        assert told(other.get("/users/")) == REFUSAL
+        time.shift(70)
+        assert people.log_in("alice-liddell", owner.password if "word" not in ending else NEW_PASSWORD)
+
+
+@pytest.mark.parametrize("method", ["PATCH", "PUT", "DELETE", "POST"])
+def test_a_session_that_ended_meanwhile_changes_nothing(
+    app: Flask, people: People, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """R6: a logout between the look at a token and the change that it asks for wins."""
+    alice = people.sign_up("alice-liddell")
+    wrapped = "_delete" if method == "DELETE" else "_hash_new"
+    act = getattr(users, wrapped)
+
+    def end_first(*args: Any) -> Any:
+        end_session(session_id(alice), "test")
+        return act(*args)
+
+    body = sign_up_body("alice-liddell", password=NEW_PASSWORD)
+    bodies = {
+        "PATCH": {"password": NEW_PASSWORD},
+        "PUT": body,
+        "DELETE": None,
+        "POST": {"current_password": PASSWORD, "new_password": NEW_PASSWORD},
+    }
+    path = "/password" if method == "POST" else f"/users/{alice.id}"
+    with monkeypatch.context() as patch:
+        patch.setattr(users, wrapped, end_first)
+        assert told(alice.request(method, path, json=bodies[method])) == REFUSAL
+    assert people.log_in("alice-liddell").id == alice.id

@@ -23,12 +23,14 @@ NAMES = (f"newcomer-{number}" for number in itertools.count())
 Route = tuple[str, str]
 Asker = Callable[[Contract, Person], dict[str, str]]  # gives the headers by which a person asks
 
-pytestmark = pytest.mark.stores("sqlite")
+METRICS_TOKEN = "test-metrics-token-of-the-suite-only"
+pytestmark = [pytest.mark.stores("sqlite"), pytest.mark.settings(METRICS_TOKEN=METRICS_TOKEN)]
 
 ROUTES = {
     ("GET", "/healthz"): Policy.ANYONE,
     ("GET", "/readyz"): Policy.ANYONE,
     ("GET", "/.well-known/jwks.json"): Policy.ANYONE,
+    ("GET", "/metrics"): Policy.MONITOR,
     ("GET", "/api/v1/openapi.json"): Policy.ANYONE,
     ("GET", "/api/v1/docs"): Policy.ANYONE,
     ("GET", "/api/v1/docs/<asset>"): Policy.ANYONE,
@@ -48,6 +50,7 @@ ROUTES = {
     ("PUT", "/api/v1/users/<id:user_id>"): Policy.SELF_OR_ADMIN,
     ("PATCH", "/api/v1/users/<id:user_id>"): Policy.SELF_OR_ADMIN,
     ("DELETE", "/api/v1/users/<id:user_id>"): Policy.SELF_OR_ADMIN,
+    ("GET", "/api/v1/users/<id:user_id>/export"): Policy.SELF_OR_ADMIN,
     ("GET", "/api/v1/admin/users"): Policy.ADMIN,
     ("GET", "/api/v1/admin/users/<id:user_id>"): Policy.ADMIN,
     ("DELETE", "/api/v1/admin/users/<id:user_id>"): Policy.ADMIN,
@@ -59,10 +62,13 @@ ROUTES = {
 FRESH = {  # what a thief of an access token must not do
     ("POST", "/api/v1/password"),
     ("DELETE", "/api/v1/users/<id:user_id>"),
+    ("GET", "/api/v1/users/<id:user_id>/export"),
     ("DELETE", "/api/v1/admin/users/<id:user_id>"),
 }
-GUARDED = {route for route, policy in ROUTES.items() if policy not in (Policy.ANYONE, Policy.CLIENT)}
+GUARDED = {route for route, policy in ROUTES.items() if policy not in (Policy.ANYONE, Policy.CLIENT, Policy.MONITOR)}
 FOR_CLIENTS = {route for route, policy in ROUTES.items() if policy is Policy.CLIENT}
+FOR_MONITORS = {route for route, policy in ROUTES.items() if policy is Policy.MONITOR}
+FOR_MACHINES = FOR_CLIENTS | FOR_MONITORS
 FOR_ADMINS = {route for route, policy in ROUTES.items() if policy is Policy.ADMIN}
 ABOUT_AN_ID = {route for route in GUARDED if "user_id" in route[1]}
 
@@ -158,8 +164,8 @@ def test_a_route_that_is_not_written_here_is_found(app: Flask) -> None:
 
 def test_nobody_gets_past_a_policy_without_a_token(matrix: Matrix, people: People) -> None:
     answers = matrix.ask(lambda _contract, _person: {}, people.sign_up)
-    assert with_status(answers, 401) == GUARDED | FOR_CLIENTS
-    assert with_status(answers, 200) == set(ROUTES) - GUARDED - FOR_CLIENTS
+    assert with_status(answers, 401) == GUARDED | FOR_MACHINES
+    assert with_status(answers, 200) == set(ROUTES) - GUARDED - FOR_MACHINES
 
 
 def test_a_token_of_the_other_kind_opens_nothing(matrix: Matrix, people: People) -> None:
@@ -168,14 +174,14 @@ def test_a_token_of_the_other_kind_opens_nothing(matrix: Matrix, people: People)
     def other_kind(contract: Contract, person: Person) -> dict[str, str]:
         return bearer(person.access_token if contract.token == "refresh" else person.refresh_token)
 
-    assert with_status(matrix.ask(other_kind, people.sign_up), 401) == GUARDED | FOR_CLIENTS
+    assert with_status(matrix.ask(other_kind, people.sign_up), 401) == GUARDED | FOR_MACHINES
 
 
 def test_a_user_gets_past_every_policy_about_themselves_and_none_for_admins(matrix: Matrix, people: People) -> None:
     answers = matrix.ask(with_token_of(people), people.sign_up)
     assert with_status(answers, 403) == FOR_ADMINS
-    assert with_status(answers, 401) == FOR_CLIENTS
-    assert with_status(answers, 200) == set(ROUTES) - FOR_ADMINS - FOR_CLIENTS
+    assert with_status(answers, 401) == FOR_MACHINES
+    assert with_status(answers, 200) == set(ROUTES) - FOR_ADMINS - FOR_MACHINES
 
 
 def test_a_stranger_gets_past_no_policy_about_an_id(matrix: Matrix, people: People) -> None:
@@ -188,7 +194,7 @@ def test_an_admin_gets_past_every_policy_about_anybody(matrix: Matrix, people: P
     admin = people.admin()
     answers = matrix.ask(with_token_of(people, admin), people.sign_up)
     assert with_status(answers, 403) == set()
-    assert with_status(answers, 200) == set(ROUTES) - FOR_CLIENTS
+    assert with_status(answers, 200) == set(ROUTES) - FOR_MACHINES
 
 
 def test_somebody_blocked_gets_past_no_policy(matrix: Matrix, people: People) -> None:
@@ -201,16 +207,16 @@ def test_somebody_blocked_gets_past_no_policy(matrix: Matrix, people: People) ->
         return headers
 
     answers = matrix.ask(blocked, people.sign_up)
-    assert with_status(answers, 401) - {("POST", "/api/v1/login")} == GUARDED | FOR_CLIENTS
+    assert with_status(answers, 401) - {("POST", "/api/v1/login")} == GUARDED | FOR_MACHINES
     assert with_status(answers, 403) == set()
 
 
 def test_a_token_that_is_not_fresh_opens_all_but_what_is_for_fresh_ones(matrix: Matrix, people: People) -> None:
     """R9, P6."""
     answers = matrix.ask(with_token_of(people, people.admin(), is_stale=True), people.sign_up)
-    assert with_status(answers, 401) == FRESH | FOR_CLIENTS
+    assert with_status(answers, 401) == FRESH | FOR_MACHINES
     assert {answers[route].get_json()["error"]["type"] for route in FRESH} == {"fresh_token_required"}
-    assert with_status(answers, 200) == set(ROUTES) - FRESH - FOR_CLIENTS
+    assert with_status(answers, 200) == set(ROUTES) - FRESH - FOR_MACHINES
 
 
 @pytest.mark.parametrize("secret", ["right", "wrong"])
@@ -220,6 +226,14 @@ def test_a_client_gets_past_the_policies_for_clients_alone(app: Flask, matrix: M
         client, right = add_client("a service")
     credentials = b64encode(f"{client.id}:{right if secret == 'right' else secret}".encode()).decode()
     answers = matrix.ask(lambda _contract, _person: {"Authorization": f"Basic {credentials}"}, matrix.people.sign_up)
-    refused = GUARDED if secret == "right" else GUARDED | FOR_CLIENTS
+    refused = GUARDED | (FOR_MONITORS if secret == "right" else FOR_MACHINES)
+    assert with_status(answers, 401) == refused
+    assert with_status(answers, 200) == set(ROUTES) - refused
+
+
+@pytest.mark.parametrize("token", [METRICS_TOKEN, METRICS_TOKEN[:-1], f"{METRICS_TOKEN}x", "é"])
+def test_a_monitor_gets_past_the_policy_for_monitors_alone(matrix: Matrix, token: str) -> None:
+    answers = matrix.ask(lambda _contract, _person: bearer(token), matrix.people.sign_up)
+    refused = GUARDED | FOR_CLIENTS | (FOR_MONITORS if token != METRICS_TOKEN else set())
     assert with_status(answers, 401) == refused
     assert with_status(answers, 200) == set(ROUTES) - refused

@@ -129,6 +129,19 @@ def test_more_than_one_worker_needs_redis(app: Flask) -> None:
     assert "REDIS_URL" in result.output
 
 
+@pytest.mark.stores("postgresql", "mariadb")
+@pytest.mark.parametrize(("workers", "is_warned"), [(1, False), (1000, True)])
+def test_serve_warns_of_more_connections_than_the_database_allows(
+    app: Flask, monkeypatch: pytest.MonkeyPatch, workers: int, is_warned: bool
+) -> None:
+    """F17: by what the database itself says, before the busiest hour does."""
+    monkeypatch.setattr("granian.Granian.serve", lambda self: None)
+    monkeypatch.setitem(app.config, "REDIS_URL", "redis://127.0.0.1:1")
+    result = invoke(app, "serve", f"--workers={workers}")
+    assert result.exit_code == 0
+    assert ("may open 10000 connections" in result.stderr) == is_warned
+
+
 def ask(url: str, token: str | None = None, body: Any = None) -> Any:
     headers = {"Content-Type": "application/json"} | (bearer(token) if token else {})
     data = None if body is None else json.dumps(body).encode()

@@ -48,6 +48,7 @@ BAD: dict[str, tuple[str, dict[str, Any]]] = {
     "no URL": ("DATABASE_URL", {"DATABASE_URL": CANARY}),
     "another database": ("DATABASE_URL", {"DATABASE_URL": "oracle://canary@host/name"}),
     "a port that is none": ("DATABASE_URL", {"DATABASE_URL": "mysql://user:password@host:canary/name"}),
+    "no DSN": ("SENTRY_DSN", {"SENTRY_DSN": CANARY}),
     "no Redis URL": ("REDIS_URL", {"REDIS_URL": CANARY}),
     "a Redis port that is none": ("REDIS_URL", {"REDIS_URL": "redis://:secret/canary@host"}),
     "no number": ("CACHE_TTL", {"CACHE_TTL": CANARY}),
@@ -71,6 +72,12 @@ TEXTS = [
     ("CORS_ORIGINS", '["https://a.example"]', ["https://a.example"]),
     ("JWT_ACCESS_TOKEN_EXPIRES", "90", timedelta(seconds=90)),
     ("CACHE_PREFIX", "123", "123"),
+]
+
+SECRETS = ("JWT_SECRET_KEY", "FIELD_ENCRYPTION_KEYS", "FIELD_INDEX_KEY")
+OPTIONAL = [
+    ("sentry_sdk", {"SENTRY_DSN": f"https://{CANARY}@example.com/1"}),
+    ("opentelemetry.sdk.trace", {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{CANARY}.example:4318"}),
 ]
 
 
@@ -214,3 +221,20 @@ def test_the_example_starts_once_its_secrets_are_set(tmp_path: Path) -> None:
     given = from_file(ROOT / "config.example.py")
     assert {fault.partition(":")[0] for fault in faults_of(**given)} == set(given)
     assert create_app("production", **(given | GOOD)).config["PASSWORD_BLOCKLIST"] is True
+
+
+@pytest.mark.parametrize(("library", "environment"), OPTIONAL, ids=[library for library, _ in OPTIONAL])
+def test_an_optional_part_without_its_packages_stops_the_start(
+    monkeypatch: pytest.MonkeyPatch, library: str, environment: dict[str, str]
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)  # as if it were not installed
+    for name in ("error_reports", "tracing"):
+        monkeypatch.delitem(sys.modules, f"apps.utils.{name}", raising=False)
+        monkeypatch.delattr(f"apps.utils.{name}", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InvalidSettings) as raised:
+        create_app("development", DATABASE_URL="sqlite://", **{name: GOOD[name] for name in SECRETS})
+    assert len(raised.value.faults) == 1
+    assert "requirements-observe.txt" in raised.value.faults[0]
+    assert CANARY not in str(raised.value)

@@ -1,0 +1,195 @@
+"""I8, cookie mode: tokens that no script can read, and a proof that a page of ours sends what changes something."""
+
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from tests.support.forge import claims_of, told
+from tests.support.people import BIRTH, PASSWORD, bearer, sign_up_body
+
+pytestmark = [pytest.mark.stores("sqlite"), pytest.mark.settings(JWT_TOKEN_LOCATION=["headers", "cookies"])]
+
+ACCESS, REFRESH, CSRF = "__Host-access_token", "__Host-refresh_token", "__Host-csrf_token"
+CSRF_FAILED = (403, "csrf_failed")
+
+
+def sign_up(client: FlaskClient, username: str = "alice-liddell") -> TestResponse:
+    response = client.post("/api/v1/users/", json=sign_up_body(username))
+    assert response.status_code == 200
+    return response
+
+
+def cookie(client: FlaskClient, name: str) -> str:
+    found = client.get_cookie(name)
+    assert found, f"no cookie {name}"
+    return str(found.value)
+
+
+def proof(client: FlaskClient) -> dict[str, str]:
+    """Return what a page of ours adds to a request that changes something."""
+    return {"X-CSRF-Token": cookie(client, CSRF)}
+
+
+def outcome(response: TestResponse) -> tuple[int, str | None]:
+    return response.status_code, response.get_json().get("error", {}).get("type")
+
+
+def set_cookies(response: TestResponse) -> dict[str, set[str]]:
+    """Return {name: attributes} of the cookies that an answer sets."""
+    cookies = {}
+    for header in response.headers.getlist("Set-Cookie"):
+        first, *attributes = header.split("; ")
+        cookies[first.partition("=")[0]] = set(attributes)
+    return cookies
+
+
+def test_every_cookie_is_bound_to_this_host_and_hidden_from_scripts(client: FlaskClient) -> None:
+    """I8: of `__Host-` a browser takes only Secure, Path=/ and no Domain; the CSRF token alone a page may read."""
+    safe = {"Secure", "Path=/", "SameSite=Strict"}
+    expected = {ACCESS: safe | {"HttpOnly"}, REFRESH: safe | {"HttpOnly"}, CSRF: safe}
+    assert set_cookies(sign_up(client)) == expected
+    login = {"username": "alice-liddell", "password": PASSWORD}
+    assert set_cookies(client.post("/api/v1/login", json=login)) == expected
+
+
+def test_no_body_holds_a_token(client: FlaskClient) -> None:
+    """I8: what a script could read there, it could send away."""
+    signed_up = sign_up(client)
+    refreshed = client.post("/api/v1/refresh", headers=proof(client))
+    assert set(signed_up.get_json()["data"]) == {"id", "username", "age", "mobile"}
+    assert refreshed.get_json()["data"] == {}
+    for response in (signed_up, refreshed):
+        assert not [name for name in (ACCESS, REFRESH) if cookie(client, name) in response.text]
+
+
+def test_a_browser_reads_refreshes_and_logs_out(client: FlaskClient) -> None:
+    """I8: with nothing but its cookies, and the header where something changes."""
+    sign_up(client)
+    first = cookie(client, ACCESS)
+    assert client.get("/api/v1/users/").get_json()["data"]["username"] == "alice-liddell"
+    assert client.post("/api/v1/refresh", headers=proof(client)).status_code == 200
+    second = cookie(client, ACCESS)
+    assert second != first
+    assert client.post("/api/v1/logout", json={}, headers=proof(client)).status_code == 200
+    assert [client.get_cookie(name) for name in (ACCESS, REFRESH, CSRF)] == [None] * 3
+    assert client.get("/api/v1/users/", headers=bearer(second)).status_code == 401
+
+
+@pytest.mark.settings(JWT_TOKEN_LOCATION=["headers", "cookies"], JWT_REFRESH_ROTATION=True)
+def test_a_rotation_replaces_the_cookie(client: FlaskClient) -> None:
+    """R1: as it replaces the token in a body."""
+    sign_up(client)
+    first = cookie(client, REFRESH)
+    response = client.post("/api/v1/refresh", headers=proof(client))
+    assert set(set_cookies(response)) == {ACCESS, REFRESH, CSRF}
+    assert claims_of(cookie(client, REFRESH))["gen"] == claims_of(first)["gen"] + 1
+
+
+def test_without_rotation_the_refresh_cookie_stays(client: FlaskClient) -> None:
+    sign_up(client)
+    first = cookie(client, REFRESH)
+    assert set(set_cookies(client.post("/api/v1/refresh", headers=proof(client)))) == {ACCESS, CSRF}
+    assert cookie(client, REFRESH) == first
+
+
+CHANGES: dict[str, tuple[str, str, Any]] = {
+    "change oneself": ("PATCH", "/api/v1/users/{id}", {"info": {"age": 20}}),
+    "replace oneself": ("PUT", "/api/v1/users/{id}", sign_up_body("alice-liddell", info={"age": 20, "birth": BIRTH})),
+    "delete oneself": ("DELETE", "/api/v1/users/{id}", None),
+    "change the password": (
+        "POST",
+        "/api/v1/password",
+        {"current_password": PASSWORD, "new_password": "another horse battery"},
+    ),
+    "end the other sessions": ("DELETE", "/api/v1/sessions", None),
+    "log out": ("POST", "/api/v1/logout", {}),
+    "refresh": ("POST", "/api/v1/refresh", None),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_needs_the_proof_of_its_own_session(app: Flask, client: FlaskClient, change: str) -> None:
+    """I8: missing, empty, wrong, another session's or elsewhere than in the header: 403, and all is as before."""
+    method, path, body = CHANGES[change]
+    user_id = sign_up(client).get_json()["data"]["id"]
+    other = app.test_client()
+    sign_up(other, "bob-the-builder")
+    own = cookie(client, CSRF)
+    forged = {
+        "missing": {},
+        "empty": {"headers": {"X-CSRF-Token": ""}},
+        "wrong": {"headers": {"X-CSRF-Token": own[:-1] + ("0" if own[-1] != "0" else "1")}},
+        "not ASCII": {"headers": {"X-CSRF-Token": "é" * 64}},
+        "of another session": {"headers": proof(other)},
+        "under another name": {"headers": {"X-CSRF": own}},
+        "in the query": {"query_string": {"csrf_token": own, "X-CSRF-Token": own}},
+    }
+    for name, request in forged.items():
+        response = client.open(path.format(id=user_id), method=method, json=body, **request)
+        assert (name, *outcome(response)) == (name, *CSRF_FAILED)
+    assert client.get("/api/v1/users/").get_json()["data"] == {
+        "id": user_id,
+        "username": "alice-liddell",
+        "age": 18,
+        "mobile": "13200001111",
+        "cache": True,
+    }
+    assert client.open(path.format(id=user_id), method=method, json=body, headers=proof(client)).status_code == 200
+
+
+def test_the_proof_dies_with_its_session(client: FlaskClient) -> None:
+    """I8: a CSRF token that was seen in an earlier session of the same user is of no use in the next."""
+    sign_up(client)
+    earlier = proof(client)
+    client.post("/api/v1/login", json={"username": "alice-liddell", "password": PASSWORD})
+    assert outcome(client.delete("/api/v1/sessions", headers=earlier)) == CSRF_FAILED
+
+
+def test_a_form_of_another_site_cannot_log_a_browser_in(client: FlaskClient) -> None:
+    """I8, login CSRF: an HTML form sends none of the media types of ours, so no cookie of a stranger's is ever set."""
+    sign_up(client)
+    body = f'{{"username":"alice-liddell","password":"{PASSWORD}"}}'
+    for media_type in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"):
+        response = client.post("/api/v1/login", data=body, content_type=media_type)
+        assert response.status_code == 415
+        assert "Set-Cookie" not in response.headers
+
+
+def test_a_header_goes_before_a_cookie_and_needs_no_proof(app: Flask, client: FlaskClient) -> None:
+    """I8, T10: a browser adds no Authorization by itself; and the two are never mixed."""
+    sign_up(client)
+    own = cookie(client, ACCESS)
+    assert client.delete("/api/v1/sessions", headers=bearer(own)).status_code == 200
+    assert told(client.get("/api/v1/users/", headers=bearer("x" + own)))[0] == 401
+    assert told(client.get("/api/v1/users/", headers={"Authorization": ""}))[0] == 401
+    other = app.test_client()
+    sign_up(other, "bob-the-builder")
+    read = client.get("/api/v1/users/", headers=bearer(cookie(other, ACCESS)))
+    assert read.get_json()["data"]["username"] == "bob-the-builder"
+
+
+def test_a_cookie_holds_only_its_own_kind(app: Flask, client: FlaskClient) -> None:
+    """T5: an access token is no refresh token, in a cookie either; and no other cookie is read."""
+    sign_up(client)
+    access, refresh = cookie(client, ACCESS), cookie(client, REFRESH)
+    swapped = app.test_client()
+    swapped.set_cookie(ACCESS, refresh)
+    swapped.set_cookie(REFRESH, access)
+    assert swapped.get("/api/v1/users/").status_code == 401
+    assert swapped.post("/api/v1/refresh", headers=proof(client)).status_code == 401
+    for name in ("access_token", "access_token_cookie", "Host-access_token", "__Secure-access_token"):
+        stranger = app.test_client()
+        stranger.set_cookie(name, access)
+        assert outcome(stranger.get("/api/v1/users/")) == (401, "missing_token")
+
+
+@pytest.mark.settings(JWT_TOKEN_LOCATION=["headers"])
+def test_cookies_are_off_by_default(app: Flask, client: FlaskClient) -> None:
+    """I8: then none is set, and none is read."""
+    response = sign_up(client)
+    assert "Set-Cookie" not in response.headers
+    client.set_cookie(ACCESS, response.get_json()["data"]["access_token"])
+    assert outcome(client.get("/api/v1/users/")) == (401, "missing_token")

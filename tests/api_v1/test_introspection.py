@@ -1,0 +1,168 @@
+"""R10: what another service learns of a token (RFC 7662), and how it ends one (RFC 7009)."""
+
+from datetime import UTC, datetime
+
+import pytest
+import time_machine
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import select
+from werkzeug.test import TestResponse
+
+from apps.extensions import db
+from apps.models import AuditEvent, Client
+from tests.support.forge import REFUSAL, altered, claims_of, told
+from tests.support.keys import add_client, basic, command
+from tests.support.people import People, bearer
+
+START = datetime(2026, 1, 1, 12, tzinfo=UTC)
+INACTIVE = (200, {"active": False})
+REFUSED = (401, "invalid_client", 'Basic realm="gatehouse", charset="UTF-8"')
+
+
+class Service:
+    """Another service, with its credentials."""
+
+    def __init__(self, app: Flask) -> None:
+        self.client = app.test_client()
+        self.id, self.secret = add_client(app)
+
+    def introspect(self, token: str) -> tuple[int, dict[str, object]]:
+        response = self.send("introspect", token)
+        return response.status_code, response.get_json()
+
+    def send(self, path: str, token: str, **more: str) -> TestResponse:
+        headers = basic(self.id, self.secret)
+        return self.client.post(f"/api/v1/{path}", data={"token": token, **more}, headers=headers)
+
+
+@pytest.fixture
+def service(app: Flask) -> Service:
+    return Service(app)
+
+
+def test_a_good_token_is_told_with_its_claims_and_its_user(service: Service, people: People) -> None:
+    """R10: RFC 7662, 2.2: bare JSON, not the envelope, for clients of that RFC."""
+    alice = people.sign_up("alice-liddell")
+    for token in (alice.access_token, alice.refresh_token):
+        told_of = {name: value for name, value in claims_of(token).items() if name not in ("fresh", "gen")}
+        expected = {"active": True, "username": "alice-liddell", "role": "user", "token_type": "Bearer"} | told_of
+        assert service.introspect(token) == (200, expected)
+
+
+def test_of_any_other_token_nothing_is_told(service: Service, people: People) -> None:
+    """R10: forged, expired, of an ended session, of a deleted user: `{"active": false}`, and not a word more."""
+    with time_machine.travel(START, tick=False) as time:
+        alice, bob, carol = (people.sign_up() for _ in range(3))
+        bob.post("/logout", json={})
+        carol.delete(f"/users/{carol.id}")
+        bad = ["x", "a.b.c", "é", alice.access_token[:-4] + "AAAA", altered(alice.access_token, sub="999")]
+        for token in [*bad, bob.access_token, bob.refresh_token, carol.access_token, carol.refresh_token]:
+            assert service.introspect(token) == INACTIVE
+        time.shift(3600 * 24)
+        assert service.introspect(alice.access_token) == INACTIVE
+
+
+def test_a_block_is_told_at_once(service: Service, people: People) -> None:
+    """R10, K7: the reason to ask rather than to verify by the public keys."""
+    admin, alice = people.admin(), people.sign_up()
+    assert service.introspect(alice.access_token)[1]["active"]
+    assert admin.post(f"/admin/users/{alice.id}/block").status_code == 200
+    assert service.introspect(alice.access_token) == INACTIVE
+
+
+@pytest.mark.stores("sqlite")
+@pytest.mark.settings(JWT_REFRESH_ROTATION=True)
+def test_a_retired_refresh_token_is_not_active(service: Service, people: People) -> None:
+    """R10: within its grace window either; and to ask about it is no use of it, so its session lives on."""
+    alice = people.sign_up()
+    retired = alice.refresh_token
+    alice.refresh_token = alice.refresh().get_json()["data"]["refresh_token"]
+    assert service.introspect(retired) == INACTIVE
+    assert service.introspect(alice.refresh_token)[1]["active"]
+    assert alice.refresh().status_code == 200
+
+
+def test_to_revoke_a_token_ends_its_session(app: Flask, service: Service, people: People) -> None:
+    """RFC 7009, 2.1: whichever token is sent, both are refused from then on; other sessions live on."""
+    for kind in ("access_token", "refresh_token"):
+        alice = people.sign_up()
+        other = people.log_in(alice.username)
+        response = service.send("revoke", getattr(alice, kind), token_type_hint="refresh_token")
+        assert (response.status_code, response.get_json()["data"]) == (200, {})
+        assert [told(alice.get("/users/")), told(alice.refresh())] == [REFUSAL] * 2
+        assert other.get("/users/").status_code == 200
+        with app.app_context():
+            ended = db.session.scalars(select(AuditEvent).order_by(AuditEvent.id.desc()).limit(1)).one()
+        assert (ended.event, ended.subject_id) == ("session.end", alice.id)
+        assert "revoked_by_client" in ended.detail
+
+
+@pytest.mark.stores("sqlite")
+def test_to_revoke_what_is_no_token_is_answered_alike(service: Service, people: People) -> None:
+    """R10: RFC 7009, 2.2: unknown, forged, and revoked before: 200; a wrong hint changes nothing."""
+    alice = people.sign_up()
+    good = service.send("revoke", alice.access_token, token_type_hint="no such hint")
+    for token in (alice.access_token, "x", "a.b.c", altered(alice.access_token, sub="999")):
+        again = service.send("revoke", token)
+        assert (again.status_code, again.data) == (200, good.data)
+
+
+@pytest.mark.stores("sqlite")
+@pytest.mark.parametrize("path", ["introspect", "revoke"])
+def test_only_a_client_may_ask(app: Flask, client: FlaskClient, people: People, service: Service, path: str) -> None:
+    """R10: RFC 7662, 2.1: else anybody could try tokens; an admin's token is no client's secret."""
+    alice, admin = people.sign_up(), people.admin()
+    gone = add_client(app, "gone")
+    command(app, "clients", "remove", gone[0])
+    refused: dict[str, dict[str, str]] = {
+        "nothing": {},
+        "a user's token": bearer(alice.access_token),
+        "an admin's token": bearer(admin.access_token),
+        "a wrong secret": basic(service.id, service.secret + "x"),
+        "no secret": basic(service.id, ""),
+        "another's secret": basic(service.id, gone[1]),
+        "an unknown client": basic("0" * 16, service.secret),
+        "a NUL": basic("a\0b", service.secret),
+        "no ASCII": {"Authorization": "Basic \xff\xfe"},
+        "no UTF-8": {"Authorization": "Basic //79"},
+        "a removed client": basic(*gone),
+        "no base64": {"Authorization": "Basic %%%"},
+        "no colon": {"Authorization": "Basic YWJj"},
+    }
+    for name, headers in refused.items():
+        response = client.post(f"/api/v1/{path}", data={"token": alice.access_token}, headers=headers)
+        error = response.get_json()["error"]["type"]
+        assert (name, response.status_code, error, response.headers["WWW-Authenticate"]) == (name, *REFUSED)
+    assert alice.get("/users/").status_code == 200
+
+
+@pytest.mark.stores("sqlite")
+@pytest.mark.parametrize("path", ["introspect", "revoke"])
+def test_the_token_comes_in_a_form(service: Service, people: People, path: str) -> None:
+    """RFC 7662, 2.1 and RFC 7009, 2.1: form-encoded, in the body; never in the query, where logs would keep it."""
+    alice = people.sign_up()
+    url, headers, token = f"/api/v1/{path}", basic(service.id, service.secret), alice.access_token
+    assert service.client.post(url, json={"token": token}, headers=headers).status_code == 415
+    for form in ({}, {"token": ""}, {"token": [token, token]}, {"token": token, "other": "1"}, {"token": "x" * 8193}):
+        response = service.client.post(url, data=form, headers=headers | FORM)
+        assert (response.status_code, response.get_json()["error"]["type"]) == (400, "invalid_body"), form
+    assert service.client.post(f"{url}?token={token}", headers=headers | FORM).status_code == 400
+    assert service.client.get(f"{url}?token={token}", headers=headers).status_code == 405
+    assert alice.get("/users/").status_code == 200
+
+
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+
+
+@pytest.mark.stores("sqlite", "postgresql", "mariadb")
+def test_a_clients_secret_is_kept_as_a_digest(app: Flask, service: Service) -> None:
+    """R10: of 256 random bits, which a fast hash keeps; and the list of the clients does not show it."""
+    with app.app_context():
+        row = db.session.get_one(Client, service.id)
+        assert len(row.secret_digest) == 32
+        assert service.secret.encode() not in bytes(row.secret_digest)
+    assert len(service.secret) == 43
+    (line,) = command(app, "clients", "list")
+    assert service.id in line
+    assert service.secret not in line

@@ -1,0 +1,154 @@
+"""Tokens that other services can verify: signed by a key of ours, whose public half is published (RFC 7517)."""
+
+import jwt as pyjwt
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from apps.services import key as keys
+from apps.utils import jwk
+from tests.support.forge import HEADER, KEY, REFUSAL, claims_of, signed, told
+from tests.support.keys import ALGORITHMS, rotate, signed_with, signing_key_of
+from tests.support.people import People, sign_up_body
+
+pytestmark = pytest.mark.stores("sqlite")
+NO_SIGNING_KEY = (503, "no_signing_key")
+
+eddsa = pytest.mark.settings(JWT_ALGORITHM="EdDSA", JWT_KEYS_RELOAD=0.1)
+es256 = pytest.mark.settings(JWT_ALGORITHM="ES256", JWT_KEYS_RELOAD=0.1)
+
+
+def published(client: FlaskClient) -> list[dict[str, str]]:
+    response = client.get("/.well-known/jwks.json")
+    assert (response.status_code, response.mimetype) == (200, "application/jwk-set+json")
+    keys: list[dict[str, str]] = response.get_json()["keys"]
+    return keys
+
+
+@pytest.mark.stores("sqlite", "postgresql", "mariadb")
+@pytest.mark.parametrize("algorithm", [pytest.param("EdDSA", marks=eddsa), pytest.param("ES256", marks=es256)])
+def test_the_whole_life_of_a_login_is_signed_by_the_key(app: Flask, people: People, algorithm: str) -> None:
+    """T2: and each token names the algorithm and the key, as RFC 7515, 4.1 has it."""
+    kid = rotate(app)
+    alice = people.sign_up()
+    refreshed = alice.refresh().get_json()["data"]["access_token"]
+    for token in (alice.access_token, alice.refresh_token, refreshed):
+        assert pyjwt.get_unverified_header(token) == {"alg": algorithm, "typ": "JWT", "kid": kid}
+    assert alice.get("/users/", token=refreshed).status_code == 200
+    assert alice.post("/logout", json={}).status_code == 200
+    assert told(alice.get("/users/")) == REFUSAL
+
+
+@pytest.mark.parametrize("algorithm", [pytest.param("EdDSA", marks=eddsa), pytest.param("ES256", marks=es256)])
+def test_what_is_published_verifies_and_holds_nothing_private(
+    app: Flask, client: FlaskClient, people: People, algorithm: str
+) -> None:
+    """T12, RFC 7517, 9.1: any library verifies our tokens by it, and signs none."""
+    kid = rotate(app)
+    (key,) = published(client)
+    assert (key["kid"], key["alg"], key["use"]) == (kid, algorithm, "sig")
+    assert set(key) <= {"kty", "crv", "x", "y", "kid", "alg", "use"}
+    token = people.sign_up().access_token
+    claims = pyjwt.decode(token, pyjwt.PyJWK(key), [algorithm], audience="gatehouse", issuer="gatehouse")
+    assert claims == claims_of(token)
+    assert client.get("/.well-known/jwks.json").headers["Cache-Control"] == "public, max-age=0"  # of JWT_KEYS_RELOAD
+
+
+def test_with_hs256_nothing_is_published(client: FlaskClient, people: People) -> None:
+    """T3: the secret that signs is the one that verifies."""
+    people.sign_up()
+    assert published(client) == []
+
+
+@eddsa
+def test_without_a_key_nobody_gets_in_and_nothing_is_written(app: Flask, client: FlaskClient, people: People) -> None:
+    """V1: 503, which a client may try again; the first key is found at once."""
+    for _ in range(2):
+        response = client.post("/api/v1/users/", json=sign_up_body("alice-liddell"))
+        assert (response.status_code, response.get_json()["error"]["type"]) == NO_SIGNING_KEY
+    rotate(app)
+    assert people.sign_up("alice-liddell").get("/users/").status_code == 200
+
+
+@pytest.mark.parametrize("algorithm", [pytest.param("EdDSA", marks=eddsa), pytest.param("ES256", marks=es256)])
+def test_a_token_of_our_key_is_refused_under_any_other_header(app: Flask, people: People, algorithm: str) -> None:
+    """T2, T4: the header chooses neither the algorithm nor where a key comes from; nor is any of it left out."""
+    rotate(app)
+    alice = people.sign_up()
+    key, claims = signing_key_of(app), claims_of(alice.access_token)
+    good = {"alg": algorithm, "typ": "JWT", "kid": key.kid}
+    assert alice.get("/users/", token=signed_with(key.private_key, algorithm, claims, good)).status_code == 200
+    other = next(name for name in ALGORITHMS if name != algorithm)
+    headers = {
+        "none": good | {"alg": "none"},
+        "another algorithm": good | {"alg": other},
+        "in small letters": good | {"alg": algorithm.lower()},
+        "without a kid": {"alg": algorithm, "typ": "JWT"},
+        "without a typ": {"alg": algorithm, "kid": key.kid},
+        "an unknown kid": good | {"kid": "x" * 43},
+        "a kid of another type": good | {"kid": [key.kid]},
+        "a null kid": good | {"kid": None},
+        "a path for a kid": good | {"kid": "../../dev/null"},
+        "SQL for a kid": good | {"kid": "' OR 1=1 --"},
+        "a key of its own": good | {"jwk": key.public_jwk},
+        "a place of keys": good | {"jku": "http://127.0.0.1/keys.json"},
+        "a certificate": good | {"x5c": ["AAAA"]},
+        "critical": good | {"crit": ["exp"]},
+    }
+    for name, header in headers.items():
+        token = signed_with(key.private_key, algorithm, claims, header)
+        assert (name, told(alice.get("/users/", token=token))) == (name, REFUSAL)
+
+
+@pytest.mark.parametrize("algorithm", [pytest.param("EdDSA", marks=eddsa), pytest.param("ES256", marks=es256)])
+def test_a_public_key_is_no_secret_for_hs256(app: Flask, client: FlaskClient, people: People, algorithm: str) -> None:
+    """T3: the confusion of RFC 8725, 2.1; nor is the secret of HS256 accepted beside the key."""
+    kid = rotate(app)
+    alice = people.sign_up()
+    claims, (public,) = claims_of(alice.access_token), published(client)
+    for secret in (KEY, public["x"].encode(), repr(public).encode(), pyjwt.utils.base64url_decode(public["x"])):
+        for header in (HEADER, HEADER | {"kid": kid}, {"alg": algorithm, "typ": "JWT", "kid": kid}):
+            assert told(alice.get("/users/", token=signed(claims, header, key=secret))) == REFUSAL
+
+
+@pytest.mark.parametrize("algorithm", [pytest.param("EdDSA", marks=eddsa), pytest.param("ES256", marks=es256)])
+def test_a_strangers_key_signs_nothing(app: Flask, people: People, algorithm: str) -> None:
+    """T2: under our key's id or its own."""
+    kid = rotate(app)
+    alice = people.sign_up()
+    stranger = jwk.make_private_key(algorithm)
+    for name in (kid, str(jwk.to_public_jwk(stranger, algorithm)["kid"])):
+        header = {"alg": algorithm, "typ": "JWT", "kid": name}
+        token = signed_with(stranger, algorithm, claims_of(alice.access_token), header)
+        assert told(alice.get("/users/", token=token)) == REFUSAL
+
+
+@pytest.mark.settings(JWT_ALGORITHM="EdDSA", JWT_REFRESH_ROTATION=True, REFRESH_REUSE_GRACE=0)
+def test_a_refresh_that_cannot_be_signed_retires_nothing(
+    app: Flask, people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R1, V1: else the client's next try would be a reuse, and end the session."""
+    rotate(app)
+    alice = people.sign_up()
+    with monkeypatch.context() as patch:
+        patch.setattr(keys, "_signing_kid", lambda *_: None)
+        keys.init_app(app)
+        response = alice.refresh()
+        assert (response.status_code, response.get_json()["error"]["type"]) == NO_SIGNING_KEY
+    keys.init_app(app)
+    assert alice.refresh().status_code == 200
+
+
+@es256
+def test_a_change_of_the_algorithm_needs_a_key_of_the_new_one(app: Flask, client: FlaskClient, people: People) -> None:
+    """T2: tokens of the old one are refused, and no key signs for an algorithm that is not its own."""
+    rotate(app)
+    before = people.sign_up("alice-liddell")
+    app.config["JWT_ALGORITHM"] = "EdDSA"
+    keys.init_app(app)  # as at the start of a process
+    assert told(before.get("/users/")) == REFUSAL
+    response = client.post("/api/v1/login", json={"username": "alice-liddell", "password": before.password})
+    assert (response.status_code, response.get_json()["error"]["type"]) == NO_SIGNING_KEY
+    rotate(app)
+    assert people.log_in("alice-liddell").get("/users/").status_code == 200
+    assert told(before.get("/users/")) == REFUSAL

@@ -1,0 +1,152 @@
+"""T12: a key is published, signs, only verifies, and is retired; at no step is a good token refused."""
+
+from datetime import timedelta
+
+import pytest
+import time_machine
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
+
+from apps.errors import NoSigningKey
+from apps.extensions import db
+from apps.models import AuditEvent, SigningKey
+from apps.services import key as keys
+from apps.utils import clock
+from tests.support.forge import REFUSAL, told
+from tests.support.keys import command, refusal, rotate, signing_key_of
+from tests.support.people import People
+
+pytestmark = [
+    pytest.mark.stores("sqlite", "postgresql", "mariadb"),
+    pytest.mark.settings(JWT_ALGORITHM="EdDSA", JWT_KEYS_RELOAD=0.1),
+]
+
+
+def published(client: FlaskClient) -> set[str]:
+    return {key["kid"] for key in client.get("/.well-known/jwks.json").get_json()["keys"]}
+
+
+def read_keys_anew(app: Flask) -> None:
+    """Do what every process does each JWT_KEYS_RELOAD seconds."""
+    keys.init_app(app)
+
+
+def generate(app: Flask) -> str:
+    return command(app, "keys", "generate")[-1].removeprefix("published ")
+
+
+def test_two_keys_live_side_by_side(app: Flask, client: FlaskClient, people: People) -> None:
+    """T12: a rotation refuses no token of the key before."""
+    first = rotate(app)
+    before = people.sign_up()
+    second = rotate(app)
+    read_keys_anew(app)
+    after = people.sign_up()
+    assert signing_key_of(app).kid == second != first
+    assert published(client) == {first, second}
+    assert [person.get("/users/").status_code for person in (before, after)] == [200, 200]
+    assert before.refresh().status_code == 200
+
+
+def test_a_key_is_published_before_it_signs(app: Flask, client: FlaskClient) -> None:
+    """T12: who verifies by JWKS has it before the first token of it comes."""
+    first = rotate(app)
+    waiting = generate(app)
+    read_keys_anew(app)
+    assert published(client) == {first, waiting}
+    assert signing_key_of(app).kid == first
+    assert rotate(app) == waiting
+    read_keys_anew(app)
+    assert signing_key_of(app).kid == waiting
+
+
+def test_a_retired_key_verifies_nothing(app: Flask, client: FlaskClient, people: People) -> None:
+    """T12: by force, as after a theft, at once; the tokens of the other go on."""
+    stolen = rotate(app)
+    before = people.sign_up("alice-liddell")
+    kept = rotate(app)
+    command(app, "keys", "retire", stolen, "--force")
+    read_keys_anew(app)
+    assert published(client) == {kept}
+    assert [told(before.get("/users/")), told(before.refresh())] == [REFUSAL] * 2
+    assert people.log_in("alice-liddell").get("/users/").status_code == 200
+
+
+def test_a_key_is_not_retired_while_its_tokens_may_live(app: Flask, people: People) -> None:
+    """T12: nor the one that signs; when the last refresh token of it has ended, it may go."""
+    first = rotate(app)
+    people.sign_up()
+    assert "this key signs; rotate first" in refusal(app, "keys", "retire", first)
+    assert "this key signs; rotate first" in refusal(app, "keys", "retire", first, "--force")
+    rotate(app)
+    assert "tokens that it signed may live until" in refusal(app, "keys", "retire", first)
+    longest: timedelta = app.config["JWT_REFRESH_TOKEN_EXPIRES"]
+    with time_machine.travel(clock.now() + longest + timedelta(seconds=1)):
+        assert command(app, "keys", "retire", first) == [f"retired {first}"]
+
+
+def test_a_key_that_never_signed_may_go_at_once(app: Flask) -> None:
+    rotate(app)
+    waiting = generate(app)
+    assert command(app, "keys", "retire", waiting) == [f"retired {waiting}"]
+    assert "there is no such key" in refusal(app, "keys", "retire", waiting)
+
+
+def test_the_private_half_is_encrypted_at_rest(app: Flask) -> None:
+    """D1: a stolen table signs nothing; nor does a ciphertext that was moved to another row open."""
+    kid, other = rotate(app), rotate(app)
+    with app.app_context():
+        raw = keys.signing_key().private_key.private_bytes_raw()  # type: ignore[union-attr]
+        rows = {row.kid: row for row in db.session.scalars(select(SigningKey))}
+        ciphertext = bytes(rows[kid].private_key_ciphertext)
+        assert raw not in bytes(rows[other].private_key_ciphertext)
+        rows[other].private_key_ciphertext = ciphertext
+        db.session.commit()
+        keys.init_app(app)
+        with pytest.raises(NoSigningKey):
+            keys.signing_key()
+
+
+def test_every_step_is_audited(app: Flask) -> None:
+    """L3, T12."""
+    first = rotate(app)
+    second = rotate(app)
+    command(app, "keys", "retire", first, "--force")
+    with app.app_context():
+        events = db.session.scalars(select(AuditEvent).order_by(AuditEvent.id)).all()
+    steps = [("key.publish", first), ("key.activate", first), ("key.publish", second), ("key.activate", second)]
+    assert len(events) == 5
+    for event, (name, kid) in zip(events, [*steps, ("key.retire", first)], strict=True):
+        assert (event.event, event.outcome) == (name, "success")
+        assert kid in event.detail
+
+
+def test_a_process_that_cannot_read_the_keys_keeps_those_it_has(
+    app: Flask, people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """V1: while the database is gone, tokens are still verified by the keys of before."""
+    rotate(app)
+    alice = people.sign_up()
+    ring = app.extensions["key_ring"]
+    app.extensions["key_ring"] = keys.KeyRing(ring.signing, ring.verifying, float("-inf"))
+
+    def fail() -> None:
+        raise OperationalError("SELECT", {}, Exception("gone"))
+
+    monkeypatch.setattr(keys, "list_keys", fail)
+    assert alice.get("/users/").status_code == 200
+
+
+def test_a_key_that_cannot_be_read_takes_no_other_with_it(app: Flask, client: FlaskClient, people: People) -> None:
+    """V1: neither one of before nor a new start; it is told in the log."""
+    kid = rotate(app)
+    alice = people.sign_up("alice-liddell")
+    with app.app_context():
+        broken = SigningKey(kid="broken", algorithm="EdDSA", private_key_ciphertext=b"x" * 60)
+        db.session.add(broken)
+        db.session.commit()
+    read_keys_anew(app)
+    assert published(client) == {kid}
+    assert alice.get("/users/").status_code == people.log_in("alice-liddell").refresh().status_code == 200

@@ -1,0 +1,105 @@
+"""docs/examples: what another team copies is run here against a live service, as it stands."""
+
+import json
+import os
+import runpy
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import jwt
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from apps import ROOT, create_app
+from apps.utils import clock
+from apps.utils.jwk import PrivateKey, make_private_key, to_public_jwk
+from tests.support import live, stores
+from tests.support.forge import altered, claims_of
+from tests.support.keys import rotate, signing_key_of
+from tests.support.people import bearer, sign_up_body
+
+EXAMPLE = ROOT / "docs" / "examples" / "verify_tokens.py"
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Flask:
+    """The operator's view of the service: its database, with a key that signs."""
+    url = stores.make_database("sqlite", tmp_path_factory.mktemp("sqlite"))
+    app = create_app("testing", DATABASE_URL=url, JWT_ALGORITHM="EdDSA")
+    rotate(app)
+    return app
+
+
+@pytest.fixture(scope="module")
+def gatehouse(app: Flask, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    names = ("JWT_ALGORITHM", "JWT_SECRET_KEY", "FIELD_INDEX_KEY")
+    settings = {f"GATEHOUSE_{name}": app.config[name] for name in names}
+    settings["GATEHOUSE_FIELD_ENCRYPTION_KEYS"] = json.dumps(app.config["FIELD_ENCRYPTION_KEYS"])
+    settings["DATABASE_URL"] = app.config["DATABASE_URL"]
+    with live.live_server(tmp_path_factory.mktemp("gatehouse"), "run", **settings) as server:
+        yield server.url
+
+
+@pytest.fixture(scope="module")
+def person(gatehouse: str) -> dict[str, Any]:
+    body = json.dumps(sign_up_body()).encode()
+    request = urllib.request.Request(f"{gatehouse}/api/v1/users/", body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request) as response:
+        data: dict[str, Any] = json.load(response)["data"]
+        return data
+
+
+@pytest.fixture(scope="module")
+def orders(gatehouse: str) -> FlaskClient:
+    """The other team's service, as the example has it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(os.environ, "ACCOUNTS_URL", gatehouse)
+        client: FlaskClient = runpy.run_path(str(EXAMPLE))["app"].test_client()
+    return client
+
+
+def test_it_is_about_ten_lines() -> None:
+    """What a reader has to take over: the function, without its imports."""
+    lines = EXAMPLE.read_text().partition("def current_user_id")[2].partition("@app.get")[0].strip().splitlines()
+    assert len(lines) <= 14
+
+
+def test_an_access_token_is_accepted(orders: FlaskClient, person: dict[str, Any]) -> None:
+    """T12: verified by the published key alone; Gatehouse is not asked about the token."""
+    response = orders.get("/orders", headers=bearer(person["access_token"]))
+    assert (response.status_code, response.get_json()) == (200, {"orders_of": str(person["id"])})
+
+
+def test_nothing_else_is(app: Flask, orders: FlaskClient, person: dict[str, Any]) -> None:
+    """T2, T5: a refresh token, another's key, another audience, a token that is over, none at all."""
+    access = person["access_token"]
+    own, stranger = signing_key_of(app), make_private_key("EdDSA")
+    claims, now = claims_of(access), int(clock.now().timestamp())
+
+    def by(key: PrivateKey, kid: str = own.kid, **changes: Any) -> str:
+        return jwt.encode(claims | changes, key, "EdDSA", headers={"kid": kid})
+
+    assert orders.get("/orders", headers=bearer(by(own.private_key))).status_code == 200
+
+    refused = {
+        "none": "",
+        "no token": "x",
+        "a refresh token": person["refresh_token"],
+        "a stranger's under our kid": by(stranger),
+        "a stranger's own": by(stranger, str(to_public_jwk(stranger, "EdDSA")["kid"])),
+        "over": by(own.private_key, exp=now - 1),
+        "not begun": by(own.private_key, nbf=now + 600),
+        "for another audience": by(own.private_key, aud="orders"),
+        "of another issuer": by(own.private_key, iss="orders"),
+        "without an end": by(own.private_key, exp=None),
+        "HS256": altered(access),
+        "changed": f"{access[:-8]}AAAAAAAA",
+        "unsigned": jwt.encode(claims, None, "none", headers={"kid": own.kid}),
+    }
+    for name, token in refused.items():
+        assert (name, orders.get("/orders", headers=bearer(token)).status_code) == (name, 401)
+    assert orders.get("/orders").status_code == 401
