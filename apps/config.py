@@ -1,8 +1,8 @@
 """Every setting: its meaning, type, unit and bounds.
 
 A profile's class gives the defaults, `config.py` at the root overrides them, and the environment (`GATEHOUSE_<NAME>`,
-and `DATABASE_URL`, `REDIS_URL` and `SENTRY_DSN` for short) overrides both. `apps/utils/settings.py` reads and checks
-them.
+and `DATABASE_URL`, `REDIS_URL` and `SENTRY_DSN` for short) overrides both. `apps/utils/settings.py` reads them, and
+`setting_faults.py` beside it refuses what is wrong.
 """
 
 import os
@@ -13,8 +13,8 @@ from typing import Annotated, Any
 from flask import Flask
 
 from apps.utils import database, embedded
-from apps.utils.redis_url import FORMS, is_redis_url
-from apps.utils.settings import InvalidSettings, Setting, from_environment, from_file, read_settings, secret_faults
+from apps.utils.setting_faults import production_faults, secret_faults, token_location_faults, url_faults
+from apps.utils.settings import InvalidSettings, Setting, from_environment, from_file, needed_secrets, read_settings
 
 
 class BaseConfig:
@@ -71,7 +71,7 @@ class BaseConfig:
             "Encrypt the mobile number (AES-256-GCM). The first one encrypts, all decrypt: put a new one in front.",
             secret=True,
         ),
-    ] = []  # noqa: RUF012 (a default that is read, never changed)
+    ] = []
     FIELD_INDEX_KEY: Annotated[
         str, Setting("Makes the blind index by which a mobile number is found.", secret=True)
     ] = ""
@@ -140,7 +140,7 @@ class BaseConfig:
             'Where tokens travel: ["headers"], or ["headers", "cookies"] for browsers, with a CSRF token.',
             choices=("headers", "cookies"),
         ),
-    ] = ["headers"]  # noqa: RUF012
+    ] = ["headers"]
     JWT_ISSUER: Annotated[str, Setting("The `iss` of the tokens (RFC 7519, 4.1.1).")] = "gatehouse"
     JWT_AUDIENCE: Annotated[str, Setting("The `aud` of the tokens (RFC 7519, 4.1.3).")] = "gatehouse"
     JWT_LEEWAY: Annotated[
@@ -198,7 +198,7 @@ class BaseConfig:
     ] = 0
     CORS_ORIGINS: Annotated[
         list[str], Setting("Origins whose pages may call the API, exact: https://app.example.com.")
-    ] = []  # noqa: RUF012
+    ] = []
     LOG_LEVEL: Annotated[
         str,
         Setting(
@@ -241,7 +241,7 @@ class TestConfig(BaseConfig):
     """The suite: hashes that cost nothing, limits out of the way, secrets that are no secret."""
 
     JWT_SECRET_KEY = "test-jwt-secret-key-of-the-suite-only"  # noqa: S105
-    FIELD_ENCRYPTION_KEYS = ["test-field-encryption-key-of-the-suite"]  # noqa: RUF012
+    FIELD_ENCRYPTION_KEYS = ["test-field-encryption-key-of-the-suite"]
     FIELD_INDEX_KEY = "test-field-index-key-of-the-suite-only"
     PASSWORD_MEMORY_COST = 8
     PASSWORD_TIME_COST = 1
@@ -252,7 +252,6 @@ class TestConfig(BaseConfig):
 
 
 config: dict[str, type[BaseConfig]] = {"development": DevConfig, "production": ProdConfig, "testing": TestConfig}
-_NEEDED_SECRETS = ["JWT_SECRET_KEY", "FIELD_ENCRYPTION_KEYS", "FIELD_INDEX_KEY"]
 
 
 def load_settings(app: Flask, config_name: str | None, overrides: dict[str, Any]) -> None:
@@ -264,41 +263,13 @@ def load_settings(app: Flask, config_name: str | None, overrides: dict[str, Any]
     given = {} if name == "testing" else from_file(file) | from_environment(os.environ)
     faults = read_settings(app, config[name], given | overrides)
     if name == "development":
-        embedded.fill_secrets(app, _NEEDED_SECRETS)
-    faults += _url_faults(app) + _token_location_faults(app) + secret_faults(app, config[name])
+        embedded.fill_secrets(app, needed_secrets(BaseConfig))
+    faults += url_faults(app) + token_location_faults(app) + secret_faults(app, config[name])
     if name == "production":
-        faults += _production_faults(app)
+        faults += production_faults(app, published=TestConfig)
     if faults:
         raise InvalidSettings(faults)
     _configure_libraries(app)
-
-
-def _url_faults(app: Flask) -> list[str]:
-    faults = []
-    if app.config["DATABASE_URL"] and not database.is_supported(app.config["DATABASE_URL"]):
-        faults.append(
-            "DATABASE_URL: must read like postgresql://user:password@host:5432/name, or mysql:// or sqlite://"
-        )
-    if app.config["REDIS_URL"] and not is_redis_url(app.config["REDIS_URL"]):
-        faults.append(f"REDIS_URL: must read like {FORMS}")
-    return faults
-
-
-def _token_location_faults(app: Flask) -> list[str]:
-    if "headers" in app.config["JWT_TOKEN_LOCATION"]:
-        return []
-    return ["JWT_TOKEN_LOCATION: must hold headers: a token in a header is always taken"]
-
-
-def _production_faults(app: Flask) -> list[str]:
-    """Return what a production service must not have (ASVS 13.3.1, 13.4.2, 3.4.2)."""
-    published = [name for name in _NEEDED_SECRETS if app.config[name] == getattr(TestConfig, name)]
-    faults = [f"{name}: is published with the source of this service" for name in published]
-    if app.debug:
-        faults.append("FLASK_DEBUG: must not be on in production")
-    if any("*" in origin or not origin.startswith("https://") for origin in app.config["CORS_ORIGINS"]):
-        faults.append("CORS_ORIGINS: in production each must be one exact https:// origin")
-    return faults
 
 
 def _configure_libraries(app: Flask) -> None:

@@ -5,6 +5,7 @@ by `raise ... from`, never into the answer.
 """
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,16 +25,8 @@ class ApiError(Exception):
     status = 500
     type = "internal_error"
     message = "Something went wrong here. It has been logged."
-
-    @property
-    def fields(self) -> Mapping[str, Any] | None:
-        """The faults of a body's fields, for the errors that have any."""
-        return None
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """Headers that go with the refusal."""
-        return {}
+    fields: Mapping[str, Any] | None = None  # {field: [fault, ...]}, nested as the body is
+    headers: Mapping[str, str] = {}
 
 
 class InvalidBody(ApiError):
@@ -46,12 +39,7 @@ class InvalidBody(ApiError):
     def __init__(self, action: str, fields: Mapping[str, Any]) -> None:
         super().__init__()
         self.message = f"{action} fail:{fields}"
-        self._fields = fields
-
-    @property
-    def fields(self) -> Mapping[str, Any]:
-        """{field: [fault, ...]}, nested as the body is."""
-        return self._fields
+        self.fields = fields
 
 
 class WeakPassword(ApiError):
@@ -63,24 +51,14 @@ class WeakPassword(ApiError):
 
     def __init__(self, field: str = "password") -> None:
         super().__init__()
-        self._field = field
-
-    @property
-    def fields(self) -> Mapping[str, Any]:
-        """Name the field."""
-        return {self._field: [self.message]}
+        self.fields = {field: [self.message]}
 
 
 class Unauthorized(ApiError):
-    """401 in any form: RFC 6750, 3 asks for the challenge."""
+    """401 in any form; its challenge tells the client which scheme to use (RFC 6750, 3)."""
 
     status = 401
-    challenge = "Bearer"
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """Tell the client which scheme to use."""
-        return {"WWW-Authenticate": self.challenge}
+    headers = {"WWW-Authenticate": "Bearer"}
 
 
 class InvalidToken(Unauthorized):
@@ -88,7 +66,7 @@ class InvalidToken(Unauthorized):
 
     type = "invalid_token"
     message = "The token is invalid, expired or revoked."
-    challenge = 'Bearer error="invalid_token"'
+    headers = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
 
 
 class MissingToken(Unauthorized):
@@ -103,7 +81,7 @@ class InvalidClient(Unauthorized):
 
     type = "invalid_client"
     message = "The client id or the client secret is wrong."
-    challenge = 'Basic realm="gatehouse", charset="UTF-8"'
+    headers = {"WWW-Authenticate": 'Basic realm="gatehouse", charset="UTF-8"'}
 
 
 class WrongCredentials(Unauthorized):
@@ -118,7 +96,7 @@ class FreshTokenRequired(Unauthorized):
 
     type = "fresh_token_required"
     message = "This needs an access token that comes straight from a login."
-    challenge = 'Bearer error="insufficient_user_authentication"'
+    headers = {"WWW-Authenticate": 'Bearer error="insufficient_user_authentication"'}
 
 
 class Forbidden(ApiError):
@@ -170,11 +148,7 @@ class UsernameTaken(ApiError):
     status = 409
     type = "username_taken"
     message = "This username is taken."
-
-    @property
-    def fields(self) -> Mapping[str, Any]:
-        """Name the field."""
-        return {"username": [self.message]}
+    fields = {"username": [message]}
 
 
 class LastAdmin(ApiError):
@@ -226,23 +200,14 @@ class TooManyRequests(ApiError):
 
     def __init__(self, retry_after: float) -> None:
         super().__init__()
-        self._retry_after = max(1, int(retry_after + 0.999))
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """RFC 6585, 4: say when to come back."""
-        return {"Retry-After": str(self._retry_after)}
+        self.headers = {"Retry-After": str(max(1, math.ceil(retry_after)))}  # RFC 6585, 4
 
 
 class Unavailable(ApiError):
     """Try again soon: 503 keeps a client's session, where a 401 would throw it away."""
 
     status = 503
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """RFC 9110, 10.2.3: in a second or so."""
-        return {"Retry-After": "1"}
+    headers = {"Retry-After": "1"}  # RFC 9110, 10.2.3: in a second or so
 
 
 class DatabaseUnavailable(Unavailable):
@@ -267,12 +232,7 @@ class NotReady(Unavailable):
 
     def __init__(self, answers: Mapping[str, bool]) -> None:
         super().__init__()
-        self._answers = answers
-
-    @property
-    def fields(self) -> Mapping[str, Any]:
-        """{dependency: [fault]} for each that does not answer."""
-        return {name: ["does not answer"] for name, answers in self._answers.items() if not answers}
+        self.fields = {name: ["does not answer"] for name, does_answer in answers.items() if not does_answer}
 
 
 class NoSigningKey(Unavailable):

@@ -1,4 +1,4 @@
-"""Reading the settings: profile, then config.py, then the environment; then every fault at once."""
+"""Reading the settings: profile, then config.py, then the environment. What is wrong with them: setting_faults.py."""
 
 import json
 import textwrap
@@ -12,7 +12,6 @@ import limits
 import msgspec
 from flask import Config, Flask
 
-MINIMUM_SECRET_LENGTH = 32  # bytes; RFC 7518, 3.2: no shorter than the hash
 PLACEHOLDER = "change-me"
 _SHORT_NAMES = ("DATABASE_URL", "REDIS_URL", "SENTRY_DSN")
 
@@ -42,6 +41,11 @@ def declared(profile: type) -> dict[str, tuple[Any, Setting]]:
     hints = get_type_hints(profile, include_extras=True)
     order = [name for base in reversed(profile.__mro__) for name in vars(base).get("__annotations__", {})]
     return {name: (get_args(hints[name])[0], get_args(hints[name])[1]) for name in dict.fromkeys(order)}
+
+
+def needed_secrets(profile: type) -> list[str]:
+    """Return the names of the secrets without which nothing starts."""
+    return [name for name, (_, setting) in declared(profile).items() if setting.secret and setting.needed]
 
 
 def read_settings(app: Flask, profile: type, given: Mapping[str, Any]) -> list[str]:
@@ -124,33 +128,6 @@ def _is_limit(text: str) -> bool:
         return bool(limits.parse_many(text))
     except ValueError:
         return False
-
-
-def secret_faults(app: Flask, profile: type) -> list[str]:
-    """Return what is wrong with the secrets: missing, short, left as in the example, the same twice (ASVS 11.1.1)."""
-    faults: list[str] = []
-    seen: dict[str, str] = {}
-    for name, (_, setting) in declared(profile).items():
-        if not setting.secret:
-            continue
-        values = app.config[name] if isinstance(app.config[name], list) else [app.config[name]]
-        if setting.needed and not (values and all(values)):
-            faults.append(f"{name}: is not set")
-        for value in filter(None, values):
-            faults += [f"{name}: {fault}" for fault in _weaknesses(value)]
-            if seen.setdefault(value, name) != name:
-                faults.append(f"{name}: must not equal {seen[value]}")
-    return faults
-
-
-def _weaknesses(secret: str) -> list[str]:
-    if secret.startswith(PLACEHOLDER):
-        return ["is the placeholder of config.example.py"]
-    if len(secret.encode()) < MINIMUM_SECRET_LENGTH:
-        return [f"is shorter than {MINIMUM_SECRET_LENGTH} bytes"]
-    if len(set(secret)) < 8:
-        return ["repeats too few characters to be random"]
-    return []
 
 
 def example(profile: type, base: type, generated_by: str) -> str:

@@ -10,7 +10,7 @@ import pytest
 from flask import Flask
 
 from apps import ROOT
-from apps.commands import DOCS
+from apps.commands.docs import DOCS
 from apps.utils import openapi, postman
 from tests.support import programs
 from tests.support.live import Live, live_server

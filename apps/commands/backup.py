@@ -1,0 +1,42 @@
+"""Copies of the whole database."""
+
+from pathlib import Path
+
+import click
+from flask.cli import with_appcontext
+
+from apps.extensions import db
+from apps.services import audit
+from apps.utils import backup as backups
+
+
+@click.command("backup")
+@click.argument("file", type=click.Path(path_type=Path))
+@with_appcontext
+def backup(file: Path) -> None:
+    """Copy the whole database into a new FILE.
+
+        It is as of one moment, and the service may go on meanwhile. PostgreSQL and MariaDB need their own pg_dump or
+    mariadb-dump. The secrets are not in it: keep them apart.
+    """
+    try:
+        backups.backup(db.engine, file)
+    except backups.BackupFault as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"wrote {file}, {file.stat().st_size:,} bytes")
+
+
+@click.command("restore")
+@click.argument("file", type=click.Path(path_type=Path))
+@with_appcontext
+def restore(file: Path) -> None:
+    """Fill an empty database from FILE.
+
+        FILE is what `backup` made; the audit in it is checked. Run `db upgrade` afterwards if the code is newer than
+    the copy. Start with an empty Redis.
+    """
+    try:
+        backups.restore(db.engine, file)
+        click.echo(f"restored; {audit.verify()} audit events, none changed")
+    except (backups.BackupFault, audit.BrokenChain) as error:
+        raise click.ClickException(str(error)) from None

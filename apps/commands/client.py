@@ -1,0 +1,43 @@
+"""Services that may ask about tokens, as the operator lets them in."""
+
+import click
+from flask.cli import with_appcontext
+
+from apps.services import client as clients
+
+
+@click.group("clients")
+def client_commands() -> None:
+    """Let other services ask about tokens.
+
+    They may introspect and revoke them (RFC 7662, RFC 7009).
+    """
+
+
+@client_commands.command("add")
+@click.argument("name")
+@with_appcontext
+def add_client(name: str) -> None:
+    """Add a client; its secret is printed this once."""
+    if not (name.isprintable() and 1 <= len(name) <= 64):
+        raise click.BadParameter("must be 1 to 64 printable characters", param_hint="NAME")
+    client, secret = clients.add_client(name)
+    click.echo(f"client id      {client.id}\nclient secret  {secret}")
+
+
+@client_commands.command("list")
+@with_appcontext
+def list_clients() -> None:
+    """Print every client."""
+    for client in clients.list_clients():
+        click.echo(f"{client.id}  {client.create_time:%Y-%m-%d}  {client.name}")
+
+
+@client_commands.command("remove")
+@click.argument("client_id")
+@with_appcontext
+def remove_client(client_id: str) -> None:
+    """Remove a client; it is refused from then on."""
+    if not clients.remove_client(client_id):
+        raise click.ClickException("there is no such client")
+    click.echo(f"removed {client_id}")

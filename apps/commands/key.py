@@ -1,0 +1,92 @@
+"""Keys, as the operator changes them: those that sign tokens, and those that encrypt fields."""
+
+import time
+
+import click
+from flask import current_app
+from flask.cli import with_appcontext
+
+from apps.models import SigningKey
+from apps.services import key as keys
+from apps.services import reencryption
+from apps.utils import clock
+from apps.utils.crypto import Undecryptable
+
+
+@click.group("keys")
+def key_commands() -> None:
+    """Change the keys.
+
+    Those that sign tokens (JWT_ALGORITHM EdDSA or ES256) and those that encrypt fields.
+    """
+
+
+@key_commands.command("list")
+@with_appcontext
+def list_keys() -> None:
+    """Print every key with what it is for now."""
+    rows = keys.list_keys()
+    for row in rows:
+        click.echo(f"{row.kid}  {row.algorithm}  {row.create_time:%Y-%m-%d %H:%M}  {keys.state_of(row, rows)}")
+
+
+@key_commands.command("generate")
+@with_appcontext
+def generate_key() -> None:
+    """Publish a new key; it signs after `rotate`."""
+    click.echo(f"published {_publish().kid}")
+
+
+@key_commands.command("rotate")
+@with_appcontext
+def rotate_key() -> None:
+    """Sign with the newest key, made now if there is none waiting.
+
+    Waits until every process, and every cache between it and those who verify by JWKS, has the key, so that no token is
+    refused on the way. The key before goes on verifying.
+    """
+    has_others = any(key.activate_time for key in keys.list_keys())
+    row = keys.waiting_key() or _publish()
+    age = (clock.now() - row.create_time).total_seconds()
+    time.sleep(max(0.0, 3 * current_app.config["JWT_KEYS_RELOAD"] - age) if has_others else 0)
+    click.echo(f"signing with {keys.activate_key(row.kid).kid}")
+
+
+@key_commands.command("retire", context_settings={"ignore_unknown_options": True})  # an id may begin with "-"
+@click.argument("kid")
+@click.option("--force", is_flag=True, help="Also while tokens that it signed may live: they are refused from then on.")
+@with_appcontext
+def retire_key(kid: str, force: bool) -> None:
+    """Stop verifying by a key that no longer signs."""
+    try:
+        keys.retire_key(kid, even_if_tokens_live=force)
+    except keys.KeyFault as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"retired {kid}")
+
+
+@key_commands.command("reencrypt")
+@click.option("--batch", default=500, show_default=True, type=click.IntRange(1, 10_000), help="Rows a transaction.")
+@with_appcontext
+def reencrypt(batch: int) -> None:
+    """Encrypt every field by the newest key.
+
+        That is the first of FIELD_ENCRYPTION_KEYS. It is safe beside the service, and to start again. Put the new key
+    first, restart the service, run this, and take the old key away a CACHE_TTL later.
+    """
+    total = 0
+    try:
+        for changed in reencryption.reencrypt(batch):
+            total += changed
+            if changed:
+                click.echo(f"{total} so far", err=True)
+    except Undecryptable as error:
+        raise click.ClickException(f"{error}; {total} were done") from None
+    click.echo(f"encrypted {total} anew")
+
+
+def _publish() -> SigningKey:
+    algorithm = current_app.config["JWT_ALGORITHM"]
+    if algorithm == "HS256":
+        raise click.UsageError("JWT_ALGORITHM is HS256, which signs with JWT_SECRET_KEY: set EdDSA or ES256")
+    return keys.publish_key(algorithm)

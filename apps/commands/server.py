@@ -1,0 +1,129 @@
+"""Serving: the development server and the one for production."""
+
+import os
+import signal
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from ipaddress import ip_address
+from typing import Any
+
+import click
+from flask import current_app
+from flask.cli import with_appcontext
+from sqlalchemy.exc import OperationalError
+from werkzeug.serving import WSGIRequestHandler, run_simple
+
+from apps import ROOT
+from apps.extensions import db
+from apps.utils.database import most_connections
+from apps.utils.embedded import migrate_embedded
+
+
+class IpAddress(click.ParamType[str]):
+    """An address, not a name: a name may have several, and the server listens on one."""
+
+    name = "address"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return it as it is."""
+        try:
+            ip_address(value)
+        except ValueError:
+            self.fail(f"{value!r} is not an address such as 127.0.0.1 or ::1", param, ctx)
+        return value
+
+
+class QuietHandler(WSGIRequestHandler):
+    """Werkzeug's, without its log line (ours says more) and without its version in every answer."""
+
+    def log_request(self, *_args: Any) -> None:
+        """Leave it to apps/utils/logs.py."""
+
+    def version_string(self) -> str:
+        """Return the Server header."""
+        return "gatehouse"
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, type=IpAddress(), help="Address to listen on.")
+@click.option("--port", default=5000, show_default=True, type=click.IntRange(0, 65535), help="Port to listen on.")
+@click.option("--reload/--no-reload", default=False, help="Start again when a source file changes.")
+@with_appcontext
+def run(host: str, port: int, reload: bool) -> None:
+    """Serve on this machine, for development.
+
+    Without DATABASE_URL the SQLite file under instance/ is made and migrated first.
+    """
+    app = current_app._get_current_object()  # type: ignore[attr-defined]
+    migrate_embedded(app)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # as the first process of a container it would be ignored
+    run_simple(host, port, app, threaded=True, use_reloader=reload, request_handler=QuietHandler)
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, type=IpAddress(), help="Address to listen on.")
+@click.option("--port", default=5000, show_default=True, type=click.IntRange(0, 65535), help="Port to listen on.")
+@click.option(
+    "--workers", default=1, show_default=True, type=click.IntRange(1), help="Processes; one per core is a good start."
+)
+@click.option(
+    "--threads",
+    default=8,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Threads of each process; more than PASSWORD_HASH_QUEUE, or logins keep reads waiting.",
+)
+@with_appcontext
+def serve(host: str, port: int, workers: int, threads: int) -> None:
+    """Serve for production, with granian.
+
+    SIGTERM and Ctrl-C stop it after the requests under way are answered. More than one worker needs REDIS_URL.
+    """
+    if workers > 1 and not current_app.config["REDIS_URL"]:
+        raise click.UsageError(
+            "more than one worker needs REDIS_URL: without it each process would cache for itself alone"
+        )
+    _warn_of_too_few_connections(workers)
+    from granian import Granian
+    from granian.constants import Interfaces
+
+    sys.path.insert(0, str(ROOT))
+    os.chdir(ROOT)
+    server = Granian(
+        "wsgi:app",
+        address=host,
+        port=port,
+        interface=Interfaces.WSGI,
+        workers=workers,
+        blocking_threads=threads,
+        respawn_failed_workers=True,
+        workers_kill_timeout=30,
+        websockets=False,
+    )
+    with _shared_metrics():
+        server.serve()
+
+
+def _warn_of_too_few_connections(workers: int) -> None:
+    wanted = workers * current_app.config["DATABASE_POOL_SIZE"]
+    try:
+        allowed = most_connections(db.engine)
+    except OperationalError:  # it may come later, as may /readyz
+        return
+    finally:
+        db.engine.dispose()  # no connection is handed to a worker
+    if allowed is not None and wanted > allowed:
+        click.echo(
+            f"warning: {workers} workers x DATABASE_POOL_SIZE may open {wanted} connections, "
+            f"and the database allows {allowed}",
+            err=True,
+        )
+
+
+def _shared_metrics() -> AbstractContextManager[None]:
+    """Have the workers count together, if they count at all."""
+    if not current_app.config["METRICS_TOKEN"]:
+        return nullcontext()
+    from apps.utils.metrics import shared_by_processes
+
+    return shared_by_processes()

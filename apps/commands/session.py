@@ -1,0 +1,19 @@
+"""Sessions, as the operator tidies them up."""
+
+import click
+from flask.cli import with_appcontext
+
+from apps.services.session import purge_sessions
+
+
+@click.group("sessions")
+def session_commands() -> None:
+    """Look after the sessions."""
+
+
+@session_commands.command("purge")
+@click.option("--batch", default=1000, show_default=True, type=click.IntRange(1, 10_000), help="Rows a transaction.")
+@with_appcontext
+def purge(batch: int) -> None:
+    """Delete the sessions that ended a day ago or more; safe to run beside the service."""
+    click.echo(f"deleted {purge_sessions(batch)} sessions")

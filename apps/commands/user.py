@@ -1,0 +1,40 @@
+"""Accounts that only the operator can make."""
+
+import json
+import sys
+
+import click
+from flask import current_app
+from flask.cli import with_appcontext
+
+from apps.errors import ApiError
+from apps.forms.strict import read_form
+from apps.forms.user import SignUpForm
+from apps.services import user as users
+from apps.utils.embedded import migrate_embedded
+
+
+@click.command("create-admin")
+@click.option("--username", prompt=True)
+@click.option("--mobile", prompt=True)
+@click.option("--age", prompt=True, type=int)
+@click.option("--birth", prompt="Birth (2000-01-31 00:00:00)")
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input instead of asking for it.")
+@with_appcontext
+def create_admin(username: str, mobile: str, age: int, birth: str, password_stdin: bool) -> None:
+    """Create an admin.
+
+    That is an account that may read, change and delete every other one.
+    """
+    migrate_embedded(current_app._get_current_object())  # type: ignore[attr-defined]
+    password = (
+        sys.stdin.readline().rstrip("\r\n")
+        if password_stdin
+        else click.prompt("Password", hide_input=True, confirmation_prompt=True)
+    )
+    body = {"username": username, "password": password, "mobile": mobile, "info": {"age": age, "birth": birth}}
+    try:
+        admin = users.create_admin(**read_form(SignUpForm, json.dumps(body).encode()).values())
+    except ApiError as error:
+        raise click.ClickException(error.message) from None
+    click.echo(f"created admin {admin.username} with id {admin.id}")
