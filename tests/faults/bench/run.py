@@ -130,8 +130,7 @@ def play(scene: Scene, stage: World) -> Verdict:
         with Load(clients):
             time.sleep(max(2.0, stage.seconds / 2))
             began = time.monotonic()
-            with scene.fault(stage):
-                time.sleep(stage.seconds)
+            scene.fault(stage)
             ended = time.monotonic()
             wait_until_well(clients)
         return judge(scene, stage, clients, journal, began, ended)

@@ -1,14 +1,12 @@
-"""What goes wrong: each scene begins a fault, and ends it, while the clients go on."""
+"""What goes wrong: each scene is a function that begins a fault, waits, and ends it, while the clients go on."""
 
-import itertools
 import os
-import shutil
 import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +31,10 @@ class World:
     servers: dict[int, live.Live]  # by port
     start: Callable[[int], None]
     clock: Path  # the file that libfaketime reads
-    seconds: float  # how long a fault lasts
+    seconds: float  # how long most faults last
+
+    def wait(self) -> None:
+        time.sleep(self.seconds)
 
 
 @dataclass
@@ -41,7 +42,7 @@ class Scene:
     """`may_see` are the statuses that clients may get while it lasts; anything else is a fault of the service."""
 
     name: str
-    fault: Callable[[World], Any]  # a context manager
+    fault: Callable[[World], None]
     may_see: Statuses = frozenset({200})
     in_short: bool = False
     needs: str = ""  # a program
@@ -66,110 +67,94 @@ def repeated(act: Callable[[], Any], every: float) -> Callable[[], Any]:
     return end
 
 
-@contextmanager
-def redis_refused(world: World) -> Iterator[None]:
+def redis_refused(world: World) -> None:
     world.proxy.refuse()
-    yield
+    world.wait()
     world.proxy.listen()
 
 
-@contextmanager
-def redis_slow(world: World) -> Iterator[None]:
+def redis_slow(world: World) -> None:
     world.proxy.delay = lambda: 0.05
-    yield
+    world.wait()
     world.proxy.delay = lambda: 0.0
 
 
-@contextmanager
-def redis_black_hole(world: World) -> Iterator[None]:
+def redis_black_hole(world: World) -> None:
     world.proxy.is_silent = True
-    yield
+    world.wait()
     world.proxy.is_silent = False
     world.proxy.cut()
 
 
-@contextmanager
-def redis_hung(world: World) -> Iterator[None]:
+def redis_hung(world: World) -> None:
     world.redis.freeze()
-    yield
+    world.wait()
     world.redis.thaw()
 
 
-@contextmanager
-def redis_killed(world: World) -> Iterator[None]:
+def redis_killed(world: World) -> None:
     world.redis.kill()
-    yield
+    world.wait()
     world.redis.start()
 
 
-@contextmanager
-def redis_flushed(world: World) -> Iterator[None]:
+def redis_flushed(world: World) -> None:
     with world.redis.client as client:
         end = repeated(client.flushall, 0.2)
-        yield
+        world.wait()
         end()
 
 
-@contextmanager
-def redis_read_only(world: World) -> Iterator[None]:
+def redis_read_only(world: World) -> None:
     with world.redis.client as client:
         client.replicaof("127.0.0.1", 1)
-        yield
+        world.wait()
         client.replicaof("no", "one")
 
 
-@contextmanager
-def redis_full(world: World) -> Iterator[None]:
+def redis_full(world: World) -> None:
     with world.redis.client as client:
         client.config_set("maxmemory", 1)
-        yield
+        world.wait()
         client.config_set("maxmemory", 0)
 
 
-@contextmanager
-def database_restarted(world: World) -> Iterator[None]:
+def database_restarted(world: World) -> None:
     world.database.stop()
     world.database.start()
-    yield
 
 
-@contextmanager
-def database_killed(world: World) -> Iterator[None]:
+def database_killed(world: World) -> None:
     world.database.kill()
-    time.sleep(world.seconds / 2)
+    world.wait()
     world.database.start()
-    yield
 
 
-@contextmanager
-def database_hung(world: World) -> Iterator[None]:
+def database_hung(world: World) -> None:
     world.database.freeze()
-    yield
+    world.wait()
     world.database.thaw()
 
 
-@contextmanager
-def table_locked(world: World) -> Iterator[None]:
+def table_locked(world: World) -> None:
     with world.database.connect() as connection:
         for statement in world.database.lock:
             connection.exec_driver_sql(statement)
-        yield
+        time.sleep(30)
         connection.exec_driver_sql("ROLLBACK" if "BEGIN" in world.database.lock else "UNLOCK TABLES")
 
 
-@contextmanager
-def disk_full(world: World) -> Iterator[None]:
+def disk_full(world: World) -> None:
     assert world.disk
     world.disk.fill()
-    yield
+    world.wait()
     world.disk.empty()
     with suppress(subprocess.TimeoutExpired):  # PostgreSQL ends itself when it cannot write its log
         world.database.process.wait(1)
         world.database.start()
 
 
-@contextmanager
-def workers_killed(world: World) -> Iterator[None]:
+def workers_killed(world: World) -> None:
     def kill_one() -> None:
         for server in world.servers.values():
             workers = children(server.process.pid)
@@ -177,61 +162,37 @@ def workers_killed(world: World) -> Iterator[None]:
                 os.kill(workers[0], signal.SIGKILL)
 
     end = repeated(kill_one, 2.0)
-    yield
+    world.wait()
     end()
 
 
-@contextmanager
-def rolling_restart(world: World) -> Iterator[None]:
+def rolling_restart(world: World) -> None:
     for port, server in list(world.servers.items()):
         live.stop(server.process)
         world.start(port)
-    yield
 
 
-@contextmanager
-def everything_stopped(world: World) -> Iterator[None]:
+def everything_stopped(world: World) -> None:
     for server in world.servers.values():
         server.process.terminate()
     for server in world.servers.values():
         server.process.wait(60)
     for port in list(world.servers):
         world.start(port)
-    yield
 
 
-@contextmanager
-def clock_jumps(world: World) -> Iterator[None]:
-    for offset in itertools.chain(("+600", "+0", "-5", "+0")):
+def clock_jumps(world: World) -> None:
+    for offset in ("+600", "+0", "-5", "+0"):
         world.clock.write_text(offset)
-        time.sleep(world.seconds / 4)
-    yield
+        world.wait()
 
 
-@contextmanager
-def slow_clients(world: World) -> Iterator[None]:
-    program = shutil.which("slowhttptest")
-    assert program
-    port = next(iter(world.servers))
-    commands = [
-        [
-            program,
-            "-c",
-            "200",
-            "-r",
-            "100",
-            "-l",
-            str(int(world.seconds)),
-            "-i",
-            "2",
-            "-u",
-            f"http://127.0.0.1:{port}/",
-            *kind,
-        ]
-        for kind in (["-H"], ["-B", "-t", "POST"])
-    ]
-    attacks = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for command in commands]
-    yield
+def slow_clients(world: World) -> None:
+    url, seconds = f"http://127.0.0.1:{next(iter(world.servers))}/", str(int(world.seconds))
+    command = ["slowhttptest", "-c", "200", "-r", "100", "-l", seconds, "-i", "2", "-u", url]
+    headers_and_bodies = ([*command, "-H"], [*command, "-B", "-t", "POST"])
+    attacks = [subprocess.Popen(attack, stdout=subprocess.DEVNULL) for attack in headers_and_bodies]
+    world.wait()
     for attack in attacks:
         attack.terminate()
         attack.wait()
@@ -255,7 +216,7 @@ DATABASE = [
     Scene("{database} is restarted", database_restarted, UNAVAILABLE, in_short=True),
     Scene("{database} is killed (SIGKILL), and recovers", database_killed, UNAVAILABLE),
     Scene("{database} hangs (SIGSTOP)", database_hung, UNAVAILABLE, in_short=True),
-    Scene("a table of {database} is locked", table_locked, UNAVAILABLE),
+    Scene("a table of {database} is locked for 30 s", table_locked, UNAVAILABLE),
     Scene("the disk of {database} is full", disk_full, UNAVAILABLE, needs="mount"),
 ]
 SERVICE = [
