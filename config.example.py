@@ -5,8 +5,9 @@ from datetime import timedelta  # noqa: F401
 # Where users and sessions live: postgresql://, mysql:// or sqlite://. Empty: SQLite under instance/.
 # DATABASE_URL = ""
 
-# Connections that one process keeps. Processes x this must stay under max_connections. From 1 to 200.
-# DATABASE_POOL_SIZE = 10
+# Connections that one process keeps, and requests that it lets at the database at a time; fewer than the
+# server's threads. Processes x this must stay under max_connections. From 1 to 200.
+# DATABASE_POOL_SIZE = 6
 
 # How long to wait for a connection to open, or for one of the pool. From 0:00:01 to 0:01:00.
 # DATABASE_TIMEOUT = timedelta(seconds=2)

@@ -17,8 +17,8 @@ from apps.api_v1.health import health
 from apps.api_v1.key import well_known
 from apps.config import load_settings
 from apps.errors import register_errors
-from apps.services import key, token
-from apps.utils import converters, database, headers, limits, logs, password_hash, patience
+from apps.services import doubt, key, token
+from apps.utils import converters, database, database_gate, headers, limits, logs, password_hash, patience
 from apps.utils.settings import InvalidSettings
 
 __version__ = "0.1.0"
@@ -94,6 +94,8 @@ def register_extensions(app: Flask) -> None:
     password_hash.init_app(app)
     key.init_app(app)
     token.init_app(app)
+    doubt.init_app(app)
+    database_gate.init_app(app)
     with app.app_context():
         database.prepare_sqlite(extensions.db.engine)
         # A second more than the server has, whose refusal is the better one.

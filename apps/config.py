@@ -26,8 +26,14 @@ class BaseConfig:
         Setting("Where users and sessions live: postgresql://, mysql:// or sqlite://. Empty: SQLite under instance/."),
     ] = ""
     DATABASE_POOL_SIZE: Annotated[
-        int, Setting("Connections that one process keeps. Processes x this must stay under max_connections.", 1, 200)
-    ] = 10
+        int,
+        Setting(
+            "Connections that one process keeps, and requests that it lets at the database at a time; fewer than the "
+            "server's threads. Processes x this must stay under max_connections.",
+            1,
+            200,
+        ),
+    ] = 6
     DATABASE_TIMEOUT: Annotated[
         timedelta,
         Setting(

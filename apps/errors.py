@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flask import Flask, Response
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from werkzeug.exceptions import HTTPException
 
@@ -253,7 +253,8 @@ def register_errors(app: Flask) -> None:
     """Give every error of `app`, our own, Flask's, the database's or unforeseen, the shape of the envelope."""
     app.register_error_handler(ApiError, _answer)
     app.register_error_handler(HTTPException, _answer_http)
-    for lost in (OperationalError, InterfaceError, PoolTimeoutError):
+    # An internal error is, for one, what PostgreSQL says while it takes no writes.
+    for lost in (OperationalError, InterfaceError, InternalError, PoolTimeoutError):
         app.register_error_handler(lost, _answer_database)
     app.register_error_handler(Exception, _answer_unforeseen)
 

@@ -1,7 +1,7 @@
 """Probes for a balancer or an orchestrator; at the root, beside the API."""
 
 import msgspec
-from flask import Blueprint, Response
+from flask import Blueprint, Response, current_app
 
 from apps.errors import NotReady
 from apps.services.health import dependencies
@@ -19,7 +19,7 @@ class HealthAnswer(msgspec.Struct):
 
 
 class ReadinessAnswer(msgspec.Struct):
-    """Which stores answer. Without the cache the service is slower, not wrong, so it stays ready."""
+    """Which stores answer. Without Redis the service is slower, not wrong, so it stays ready."""
 
     database: bool
     cache: bool
@@ -37,6 +37,6 @@ def healthz() -> Response:
 def readyz() -> Response:
     """Tell whether requests may be sent here; 503 names what is missing."""
     answers = dependencies()
-    if not answers["database"]:
-        raise NotReady(answers)
+    if not (answers["database"] and (answers["cache"] or current_app.config["REDIS_URL"])):
+        raise NotReady(answers)  # without REDIS_URL, a cache that is not ours is that of another process
     return HttpResponse.success(ReadinessAnswer(**answers))

@@ -2,9 +2,10 @@
 
 from apps.models.audit import AuditEvent, AuditHead
 from apps.models.client import Client
+from apps.models.doubt import Doubt
 from apps.models.key import SigningKey
 from apps.models.login_attempt import LoginAttempt
 from apps.models.session import Session
 from apps.models.user import User
 
-__all__ = ["AuditEvent", "AuditHead", "Client", "LoginAttempt", "Session", "SigningKey", "User"]
+__all__ = ["AuditEvent", "AuditHead", "Client", "Doubt", "LoginAttempt", "Session", "SigningKey", "User"]

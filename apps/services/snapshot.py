@@ -14,8 +14,10 @@ from flask import current_app
 from apps.extensions import cache
 from apps.models import Session, User
 from apps.models.user import mobile_context
+from apps.services.doubt import heed_doubts, raise_doubt
 from apps.utils import crypto
 from apps.utils.cache import Entry
+from apps.utils.redis_cache import Lease
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -90,15 +92,14 @@ def snapshot_session(session: Session) -> SessionSnapshot:
 
 
 def publish(*rows: User | Session) -> None:
-    """Put rows, as they were just committed, into the cache."""
-    for row in rows:
-        cache.put(*_entry(row))
+    """Put rows of one user, as they were just committed, into the cache."""
+    if rows and not cache.put([_entry(row) for row in rows]):
+        raise_doubt()
 
 
-def fill(*rows: User | Session) -> None:
-    """Put rows, as they were just read, into the cache."""
-    for row in rows:
-        cache.fill(*_entry(row))
+def fill(lease: Lease, *rows: User | Session) -> None:
+    """Put rows of one user, as they were just read after the look with this lease, into the cache."""
+    cache.fill([_entry(row) for row in rows], lease)
 
 
 def _entry(row: User | Session) -> tuple[str, int, str]:
@@ -113,7 +114,8 @@ def _encode(snapshot: UserSnapshot | SessionSnapshot) -> str:
 
 def bury_user(user_id: int) -> None:
     """Tell the cache that the user is deleted; without a user no session of theirs counts."""
-    cache.bury(user_key(user_id))
+    if not cache.bury(user_key(user_id)):
+        raise_doubt()
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -124,10 +126,11 @@ class Found(msgspec.Struct, frozen=True):
     is_deleted: bool = False
 
 
-def look_up(user_id: int, session_id: str) -> Found:
-    """Ask the cache, in one round trip."""
+def look_up(user_id: int, session_id: str, lease: Lease | None = None) -> Found:
+    """Ask the cache, in one round trip; what it lacks, `fill` may then give it with the same lease."""
+    heed_doubts()
     keys: Sequence[str] = [user_key(user_id), session_key(user_id, session_id)]
-    user_entry, session_entry = cache.get_many(keys)
+    user_entry, session_entry = cache.get_many(keys, lease)
     if user_entry and user_entry.is_tombstone and user_entry.value == keys[0]:
         return Found(None, None, is_deleted=True)
     return Found(

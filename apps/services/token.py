@@ -234,22 +234,24 @@ def _has_our_claims(claims: dict[str, Any]) -> bool:
 
 def _identify(claims: Mapping[str, Any]) -> Identity | None:
     user_id, session_id = int(claims["sub"]), claims["sid"]
-    is_fresh, generation = claims["fresh"], claims.get("gen", 0)
     found = look_up(user_id, session_id)
     if found.is_deleted:
         return None
     if found.user and found.session:
-        return Identity(found.user, found.session, is_fresh, generation, from_cache=True)
-    with cache.filling(user_key(user_id)) as may_be_filled:
-        if may_be_filled:
-            found = look_up(user_id, session_id)
-            if found.user and found.session:
-                return Identity(found.user, found.session, is_fresh, generation, from_cache=True)
+        return _identity(found.user, found.session, claims, from_cache=True)
+    with cache.filling(user_key(user_id)) as lease:
+        found = look_up(user_id, session_id, lease)  # another thread may just have filled it
+        if found.user and found.session:
+            return _identity(found.user, found.session, claims, from_cache=True)
         rows = _read(user_id, session_id)
         if rows is None:
             return None
-        fill(*rows)
-        return Identity(snapshot_user(rows[0]), snapshot_session(rows[1]), is_fresh, generation, from_cache=False)
+        fill(lease, *rows)
+    return _identity(snapshot_user(rows[0]), snapshot_session(rows[1]), claims, from_cache=False)
+
+
+def _identity(user: UserSnapshot, session: SessionSnapshot, claims: Mapping[str, Any], *, from_cache: bool) -> Identity:
+    return Identity(user, session, claims["fresh"], claims.get("gen", 0), from_cache)
 
 
 @reading

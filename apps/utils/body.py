@@ -13,10 +13,11 @@ def read_body(form: type[JsonForm]) -> JsonForm:
     if issubclass(form, UrlEncodedForm):
         _require_media_type("application/x-www-form-urlencoded")
         return read_urlencoded(form, _read())
-    if form.may_be_empty and not request.content_length and "Transfer-Encoding" not in request.headers:
+    body = _read() if form.may_be_empty else None  # HTTP/2 says nothing of a body before it comes
+    if body == b"":
         return read_form(form, b"")
     _require_media_type("application/json")
-    return read_form(form, _read())
+    return read_form(form, _read() if body is None else body)
 
 
 def _require_media_type(media_type: str) -> None:
@@ -26,8 +27,9 @@ def _require_media_type(media_type: str) -> None:
 
 
 def _read() -> bytes:
+    most = request.max_content_length or 0
+    request.max_content_length = most + 1  # a body without a length Werkzeug cuts off there, without a word
     body = request.get_data(cache=False)
-    # Werkzeug refuses a length over the limit; a body without a length it cuts off there, without a word.
-    if request.content_length is None and len(body) == request.max_content_length:
+    if len(body) > most:
         raise BodyTooLarge
     return body

@@ -2,8 +2,8 @@
 
 The database is the truth. An entry is only ever replaced by one of the same or a later version, so a slow reader
 cannot put an old row back over a newer one (the race that leases solve in "Scaling Memcache at Facebook", NSDI 2013).
-A deletion is an entry too: a tombstone, whose version nothing exceeds. A cache that fails costs time, never a right
-answer.
+Neither can one that a flush overtook: it fills only where the lease that its own miss left still is. A deletion is an
+entry too: a tombstone, whose version nothing exceeds. A cache that fails costs time, never a right answer.
 """
 
 import random
@@ -17,7 +17,7 @@ from flask import Flask, current_app
 
 from apps.utils.embedded import OneProcess
 from apps.utils.memory_cache import MemoryCache
-from apps.utils.redis_cache import RedisCache
+from apps.utils.redis_cache import Lease, RedisCache, Stored
 
 TOMBSTONE_VERSION = 2**53 - 1  # the largest integer that Lua keeps exact
 _FILL_WAIT = 1.0  # seconds that a reader waits for another that fills the same entry
@@ -37,16 +37,22 @@ class Entry:
 
 
 class Store(Protocol):
-    """What a cache needs of the place that keeps its entries."""
+    """What a cache needs of the place that keeps its entries: (key, version, value), those of one call of one user."""
 
-    def get_many(self, keys: Sequence[str]) -> list[tuple[int, str] | None]:
-        """Return a (version, value) or None for each key, in one round trip; a store that fails knows nothing."""
+    def get_many(self, keys: Sequence[str], lease: Lease | None = None) -> list[tuple[int, str] | None]:
+        """Return a (version, value) or None for each key, in one round trip; a store that fails knows nothing.
 
-    def put(self, key: str, version: int, value: str, seconds: float) -> None:
-        """Store unless a later version is there; a store that fails makes up for it before it is read again."""
+        Where it returns None, `lease` allows a `fill` for a second, if nobody else holds one.
+        """
 
-    def fill(self, key: str, version: int, value: str, seconds: float) -> None:
-        """Store what was only read, unless a later version is there; a store that fails may lose it."""
+    def put(self, entries: Sequence[Stored], seconds: float) -> bool:
+        """Store each unless a later version is there; return whether every other process can see it now."""
+
+    def fill(self, entries: Sequence[Stored], seconds: float, lease: Lease) -> None:
+        """Store what was only read, unless a later version is there, or was; a store that fails may lose it."""
+
+    def distrust(self, reason: str) -> None:
+        """Forget, in effect, whatever is there."""
 
     def forget(self, key: str) -> None:
         """Drop an entry that cannot be believed."""
@@ -70,38 +76,37 @@ class Cache:
         store: Store = current_app.extensions["cache"]
         return store
 
-    def get_many(self, keys: Sequence[str]) -> list[Entry | None]:
-        """Return the entry of each key, or None for a miss."""
-        return [found and Entry(*found) for found in self.store.get_many(keys)]
+    def get_many(self, keys: Sequence[str], lease: Lease | None = None) -> list[Entry | None]:
+        """Return the entry of each key, or None for a miss, which `lease` then allows to fill."""
+        return [found and Entry(*found) for found in self.store.get_many(keys, lease)]
 
-    def put(self, key: str, version: int, value: str) -> None:
-        """Store what was just committed."""
-        self.store.put(key, version, value, _lifetime())
+    def put(self, entries: Sequence[Stored]) -> bool:
+        """Store what was just committed; return whether every other process can see it now."""
+        return self.store.put(entries, _lifetime())
 
-    def fill(self, key: str, version: int, value: str) -> None:
-        """Store what was just read."""
-        self.store.fill(key, version, value, _lifetime())
+    def fill(self, entries: Sequence[Stored], lease: Lease) -> None:
+        """Store what was just read, after the miss that had this lease."""
+        self.store.fill(entries, _lifetime(), lease)
 
-    def bury(self, key: str) -> None:
-        """Mark the row behind `key` as deleted; the entry names its row, as every other does."""
-        self.put(key, TOMBSTONE_VERSION, key)
+    def bury(self, key: str) -> bool:
+        """Mark the row behind `key` as deleted, as `put` does; the entry names its row, as every other does."""
+        return self.put([(key, TOMBSTONE_VERSION, key)])
 
     def forget(self, key: str) -> None:
         """Drop an entry that cannot be believed."""
         self.store.forget(key)
 
     @contextmanager
-    def filling(self, key: str) -> Iterator[bool]:
-        """Let one thread of this process fill `key` at a time; yield whether another may just have filled it.
+    def filling(self, key: str) -> Iterator[Lease]:
+        """Let one thread of this process fill `key` at a time, by the lease that it gets.
 
         The wait is bounded: a reader that has waited long enough asks the database itself.
         """
         locks: list[threading.Lock] = current_app.extensions["cache_fills"]
         lock = locks[hash(key) % len(locks)]
-        at_once = lock.acquire(blocking=False)
-        held = at_once or lock.acquire(timeout=_FILL_WAIT)
+        held = lock.acquire(timeout=_FILL_WAIT)
         try:
-            yield not at_once
+            yield Lease.begin()
         finally:
             if held:
                 lock.release()

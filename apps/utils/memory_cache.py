@@ -19,7 +19,7 @@ class MemoryCache:
         self._entries: OrderedDict[str, tuple[float, int, str]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get_many(self, keys: Sequence[str]) -> list[tuple[int, str] | None]:
+    def get_many(self, keys: Sequence[str], _lease: object = None) -> list[tuple[int, str] | None]:
         """Return a (version, value) or None for each key. Raises `SecondProcess`."""
         self._require_one_process()
         return [self._get(key) for key in keys]
@@ -30,19 +30,28 @@ class MemoryCache:
             return None
         return entry[1:]
 
-    def put(self, key: str, version: int, value: str, seconds: float) -> None:
-        """Store unless a later version is there. Raises `SecondProcess`."""
+    def put(self, entries: Sequence[tuple[str, int, str]], seconds: float) -> bool:
+        """Store each unless a later version is there. Raises `SecondProcess`."""
         self._require_one_process()
         with self._lock:
-            known = self._get(key)
-            if known and known[0] > version:
-                return
-            self._entries[key] = (time.monotonic() + seconds, version, value)
-            self._entries.move_to_end(key)
-            if len(self._entries) > _MOST_ENTRIES:
-                self._entries.popitem(last=False)
+            for key, version, value in entries:
+                known = self._get(key)
+                if known is None or known[0] <= version:
+                    self._store(key, (time.monotonic() + seconds, version, value))
+        return True
 
-    fill = put  # nothing here is ever out of reach
+    def fill(self, entries: Sequence[tuple[str, int, str]], seconds: float, _lease: object) -> None:
+        """Store what was only read; nothing here is flushed, so no lease is needed."""
+        self.put(entries, seconds)
+
+    def _store(self, key: str, entry: tuple[float, int, str]) -> None:
+        self._entries[key] = entry
+        self._entries.move_to_end(key)
+        if len(self._entries) > _MOST_ENTRIES:
+            self._entries.popitem(last=False)
+
+    def distrust(self, reason: str) -> None:
+        """Do nothing: no other process writes to the database."""
 
     def forget(self, key: str) -> None:
         """Drop an entry."""

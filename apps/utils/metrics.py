@@ -26,7 +26,7 @@ from apps.extensions import db
 from apps.utils.cache import Store
 from apps.utils.outcome import outcome
 from apps.utils.password_hash import Hashing
-from apps.utils.redis_cache import RedisCache
+from apps.utils.redis_cache import Lease, RedisCache
 
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # the library's own: where it is set, processes count into files there
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
@@ -175,8 +175,8 @@ def measure_cache(store: Store, metrics: Metrics) -> None:
         "closed": lambda: metrics.open_breakers.set(0),
     }
 
-    def get_many_counted(keys: Sequence[str]) -> list[tuple[int, str] | None]:
-        found = get_many(keys)
+    def get_many_counted(keys: Sequence[str], lease: Lease | None = None) -> list[tuple[int, str] | None]:
+        found = get_many(keys, lease)
         missed = found.count(None)
         if missed:
             misses.inc(missed)

@@ -3,15 +3,18 @@
 One failure opens the breaker: from then on no request waits for Redis. A background thread asks it four times a second.
 When it answers, it is first told which entries were overtaken meanwhile. From then on it is told everything, but not
 believed before a second has passed, in which every other process has told it as much; nor is ever believed what was
-stored before that.
+stored before that. A server that another one has replaced, or that was started again with what it had on disk, is
+doubted in the same way.
 """
 
 import functools
 import logging
 import math
+import secrets
 import threading
+import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import redis
 from redis.exceptions import NoScriptError
@@ -21,34 +24,69 @@ from apps.utils.redis_url import FAILURES, connect
 logger = logging.getLogger(__name__)
 
 _PROBE_INTERVAL = 0.25  # seconds
-_SETTLING = 1.0  # seconds; longer than any process takes to notice that Redis is back
+_SETTLING = 1.2  # seconds; longer than any process takes to notice that Redis is back, and than a lease
+_LEASE_MILLISECONDS = 1000  # between a miss and its fill; later it is refused
 _MOST_MISSED = 10_000  # beyond it the oldest lapses by its time to live
 
+# KEYS; ARGV: a lease, which is put where nothing is, or nothing, and its milliseconds.
 # A Redis that takes no writes (read-only, full, without its disk) refuses a script with a first line such as this one:
 # what another process changed would be missing there, so nothing that it holds may be believed.
 _GET = """#!lua
-return #KEYS > 0 and redis.call('MGET', unpack(KEYS)) or {}
+if #KEYS == 0 then return {} end
+local found = redis.call('MGET', unpack(KEYS))
+if ARGV[1] ~= '' then
+  for number, entry in ipairs(found) do
+    if not entry then redis.call('SET', KEYS[number], ARGV[1], 'PX', ARGV[2]) end
+  end
+end
+return found
 """
 
-# KEYS[1]; ARGV: version, value, milliseconds. An entry is "<version> <time stored, by the server's clock> <value>".
-# One without a value says only that nothing older is true. What is no text of ours is overwritten.
+# KEYS; ARGV: milliseconds, a lease or nothing, then a version and a value for each key.
+# An entry is "<version> <time stored, by the server's clock> <value>". One without a value says only that nothing older
+# is true; a lease is one of version 0. What is no text of ours is overwritten. With a lease, only where it still is:
+# what a flush took away may have been newer than what was read before it.
 _PUT = """
-local known = redis.pcall('GET', KEYS[1])
-local known_version = type(known) == 'string' and tonumber(string.match(known, '^(%d+) ')) or 0
-if known_version > tonumber(ARGV[1]) then return 0 end
 local now = redis.call('TIME')
-local entry = string.format('%s %d.%06d %s', ARGV[1], now[1], now[2], ARGV[2])
-redis.call('SET', KEYS[1], entry, 'PX', ARGV[3])
+local time = string.format('%d.%06d', now[1], now[2])
+for number, key in ipairs(KEYS) do
+  local version, value = ARGV[2 * number + 1], ARGV[2 * number + 2]
+  local known = redis.pcall('GET', key)
+  if type(known) ~= 'string' then known = '' end
+  local known_version = tonumber(string.match(known, '^(%d+) ')) or 0
+  local is_leased = ARGV[2] == '' or known_version > 0 or known == ARGV[2]
+  if known_version <= tonumber(version) and is_leased then
+    redis.call('SET', key, version .. ' ' .. time .. ' ' .. value, 'PX', ARGV[1])
+  end
+end
 return 1
 """
+
+
+Stored = tuple[str, int, str]  # key, version, value; those of one call are of one user, and so on one node
+
+
+class Lease(NamedTuple):
+    """The right to fill what was missing, until a second has passed or somebody wrote, or a flush took it away."""
+
+    mark: str  # that is left in Redis
+    end: float  # by the monotonic clock
+
+    @classmethod
+    def begin(cls) -> Self:
+        """Return a lease of a look that begins now."""
+        return cls(f"0 {secrets.token_hex(8)} ", time.monotonic() + _LEASE_MILLISECONDS / 1000)
 
 
 class RedisCache:
     """The entries of every process of the service, behind a breaker."""
 
     def __init__(self, url: str, timeout: float) -> None:
-        self._connect = functools.partial(connect, url, timeout, decode_responses=True, encoding_errors="replace")
+        self._connect = functools.partial(
+            connect, url, timeout, self._meet, decode_responses=True, encoding_errors="replace"
+        )
         self._client: Any = None
+        self._known_servers: set[str] = set()
         self.tell: Callable[[str], None] = lambda _happening: None  # of each "error", and when it is "open" or "closed"
         self._lock = threading.Lock()
         self._is_open = False
@@ -56,26 +94,34 @@ class RedisCache:
         self._believed_since = 0.0  # entries stored earlier, by the server's clock, are misses; infinite: all are
         self._missed: dict[str, tuple[int, float]] = {}  # {key: (version, seconds to live)}
 
-    def get_many(self, keys: Sequence[str]) -> list[tuple[int, str] | None]:
-        """Return a (version, value) or None for each key, in one round trip."""
-        found = self._guarded(lambda: self._ask(keys)) if self._is_believed else None
+    def get_many(self, keys: Sequence[str], lease: Lease | None = None) -> list[tuple[int, str] | None]:
+        """Return a (version, value) or None for each key, in one round trip; where nothing is, leave the lease."""
+        found = self._guarded(lambda: self._ask(keys, lease)) if self._is_believed else None
         if found is None:
             return [None] * len(keys)
         return [self._read(key, entry) for key, entry in zip(keys, found, strict=True)]
 
-    def put(self, key: str, version: int, value: str, seconds: float) -> None:
-        """Store unless a later version is there; what Redis misses it is told of when it is back."""
-        if self._guarded(lambda: self._send_twice(key, version, value, seconds)) is None:
-            self._keep_missed(key, version, value, seconds)
+    def put(self, entries: Sequence[Stored], seconds: float) -> bool:
+        """Store each unless a later version is there; what Redis misses it is told of when it is back."""
+        if self._guarded(lambda: self._send(entries, seconds)) is not None:
+            return True
+        return self._keep_missed(entries, seconds)
 
-    def fill(self, key: str, version: int, value: str, seconds: float) -> None:
-        """Store what was only read, which overtakes nothing: without Redis it may be lost."""
-        if self._is_believed:
-            self.put(key, version, value, seconds)
+    def fill(self, entries: Sequence[Stored], seconds: float, lease: Lease) -> None:
+        """Store what was only read, where the lease still is: without Redis it may be lost."""
+        if self._is_believed and time.monotonic() < lease.end:
+            self._guarded(lambda: self._send(entries, seconds, lease.mark))
 
     def forget(self, key: str) -> None:
         """Drop an entry."""
         self._guarded(lambda: self._reached().delete(key))
+
+    def distrust(self, reason: str) -> None:
+        """Believe nothing for a second, and then nothing that is there now or that was read before now."""
+        with self._lock:
+            outage = self._doubt()
+        logger.warning("the cache is doubted", extra={"event": "cache.doubted", "cause": reason})
+        _later(_SETTLING, lambda: self._believe(outage))
 
     def ping(self) -> bool:
         """Whether Redis answers now, and is believed."""
@@ -99,17 +145,29 @@ class RedisCache:
     def _reached(self) -> Any:
         """Return the client, made when it is first needed: a cluster that is away keeps no start back."""
         if self._client is None:
-            self._client = self._connect()
-            self._get = self._client.register_script(_GET)
-            self._put = self._client.register_script(_PUT)
+            client = self._connect()
+            self._get = client.register_script(_GET)
+            self._put = client.register_script(_PUT)
+            client.time()  # meets every primary; whoever comes later took the place of one
+            self._client = client
         return self._client
 
-    def _ask(self, keys: Sequence[str]) -> Any:
-        client = self._reached()
+    def _meet(self, connection: Any) -> None:
+        """Look at the server behind a new connection: another one, or another run, may lack the last writes."""
+        connection.send_command("INFO", "server", "replication")
+        facts = connection.read_response().split()
+        server = " ".join(fact for fact in facts if fact.startswith(("run_id:", "master_replid:")))
+        if server not in self._known_servers:
+            self._known_servers.add(server)
+            if self._client is not None:
+                self.distrust("another server, or the same started again")
+
+    def _ask(self, keys: Sequence[str], lease: Lease | None = None) -> Any:
+        client, arguments = self._reached(), (lease.mark if lease else "", _LEASE_MILLISECONDS)
         try:
-            return client.execute_command("EVALSHA", self._get.sha, len(keys), *keys)
+            return client.execute_command("EVALSHA", self._get.sha, len(keys), *keys, *arguments)
         except NoScriptError:  # a new server
-            return self._get(keys=keys, client=client)
+            return self._get(keys=keys, args=arguments, client=client)
 
     def _now(self) -> float:
         """Return the server's time; of several the latest."""
@@ -117,19 +175,18 @@ class RedisCache:
         times: list[tuple[int, int]] = list(found.values()) if isinstance(found, dict) else [found]
         return max(seconds + microseconds / 1e6 for seconds, microseconds in times)
 
-    def _send(self, key: str, version: int, value: str, seconds: float) -> Any:
+    def _send(self, entries: Sequence[Stored], seconds: float, mark: str = "") -> Any:
+        keys: list[str] = []
+        arguments: list[str | int] = [int(seconds * 1000), mark]
+        for key, version, value in entries:
+            keys.append(key)
+            arguments += [version, value]
         client = self._reached()
-        return self._put(keys=[key], args=[version, value, int(seconds * 1000)], client=client)
-
-    def _send_twice(self, key: str, version: int, value: str, seconds: float) -> Any:
-        """Send it again where the first answer did not come: until Redis has it, others believe what it replaces."""
         try:
-            return self._send(key, version, value, seconds)
+            return self._put(keys=keys, args=arguments, client=client)
         except redis.OutOfMemoryError:
-            self._reached().delete(key)  # which a full Redis still does; and nobody fills it again
+            client.delete(*keys)  # which a full Redis still does; and nobody fills it again
             raise
-        except (redis.ConnectionError, redis.TimeoutError):
-            return self._send(key, version, value, seconds)
 
     def _guarded(self, call: Callable[[], Any]) -> Any:
         """Return what `call` returns, or None when Redis is, or just went, out of reach."""
@@ -147,22 +204,28 @@ class RedisCache:
             if self._is_open:
                 return
             self._is_open = True
-            self._outages += 1
-            self._believed_since = math.inf
+            self._doubt()
             self.tell("open")
         logger.warning(
             "cache out of reach, serving from the database", extra={"event": "cache.open", "cause": str(error)}
         )
         self._probe_later()
 
-    def _keep_missed(self, key: str, version: int, value: str, seconds: float) -> None:
+    def _doubt(self) -> int:
+        """Believe nothing; return the number of this doubt, which ends no other one."""
+        self._outages += 1
+        self._believed_since = math.inf
+        return self._outages
+
+    def _keep_missed(self, entries: Sequence[Stored], seconds: float) -> bool:
         with self._lock:
             if self._is_open:
-                self._missed[key] = max(self._missed.get(key, (0, 0.0)), (version, seconds))
-                if len(self._missed) > _MOST_MISSED:
+                for key, version, _ in entries:
+                    self._missed[key] = max(self._missed.get(key, (0, 0.0)), (version, seconds))
+                while len(self._missed) > _MOST_MISSED:
                     self._missed.pop(next(iter(self._missed)))
-                return
-        self.put(key, version, value, seconds)  # it came back between the failure and the lock
+                return False
+        return self.put(entries, seconds)  # it came back between the failure and the lock
 
     def _probe_later(self) -> None:
         _later(_PROBE_INTERVAL, self._probe)
@@ -203,9 +266,9 @@ class RedisCache:
                     return
             try:
                 for key, (version, lifetime) in untold.items():
-                    self._send(key, version, "", lifetime)
+                    self._send([(key, version, "")], lifetime)
             except redis.OutOfMemoryError:
-                self._reached().delete(*untold)  # which a full Redis still does
+                self._reached().delete(*untold)
                 raise
             told |= untold
 

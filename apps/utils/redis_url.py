@@ -8,6 +8,7 @@ A password before the @ is that of the servers and of the Sentinels.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
@@ -57,17 +58,25 @@ def no_retries(timeout: float) -> dict[str, Any]:
     return {"socket_timeout": timeout, "socket_connect_timeout": timeout, "retry": Retry(NoBackoff(), 0)}
 
 
-def connect(url: str, timeout: float, **options: Any) -> Any:
-    """Return a client for `url`; a cluster is asked for its nodes at once. Raises one of `FAILURES`."""
+def connect(url: str, timeout: float, meet: Callable[[Any], None], **options: Any) -> Any:
+    """Return a client for `url` that calls `meet` with each new connection; a cluster is asked for its nodes at once.
+
+    Raises one of `FAILURES`.
+    """
+
+    def greet(connection: Any) -> None:
+        connection.on_connect()  # the library's own greeting, which this one replaces
+        meet(connection)
+
     servers = _parse(url)
     if servers is None:
-        return redis.Redis.from_url(url, **options, **no_retries(timeout))
+        return redis.Redis.from_url(url, redis_connect_func=greet, **options, **no_retries(timeout))
     login: dict[str, Any] = servers.login | no_retries(timeout)
     if servers.kind == "cluster":
         nodes = [ClusterNode(*host) for host in servers.hosts]  # type: ignore[no-untyped-call]
-        return RedisCluster(startup_nodes=nodes, **login, **options)
+        return RedisCluster(startup_nodes=nodes, redis_connect_func=meet, **login, **options)
     sentinel = Sentinel(servers.hosts, sentinel_kwargs=login, **login, **options)  # type: ignore[no-untyped-call]
-    return sentinel.master_for(servers.name)  # type: ignore[no-untyped-call]
+    return sentinel.master_for(servers.name, redis_connect_func=greet)  # type: ignore[no-untyped-call]
 
 
 def storage_url(url: str) -> str:

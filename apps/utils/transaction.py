@@ -11,6 +11,7 @@ from sqlalchemy.orm.exc import StaleDataError
 
 from apps.errors import ConcurrentUpdate
 from apps.extensions import db
+from apps.utils.database_gate import at_the_database
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -26,10 +27,11 @@ def reading(act: Callable[P, T]) -> Callable[P, T]:
 
     @functools.wraps(act)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return act(*args, **kwargs)
-        finally:
-            db.session.close()  # not rollback(): after that a look at a row that was read would ask the database again
+        with at_the_database():
+            try:
+                return act(*args, **kwargs)
+            finally:
+                db.session.close()  # not rollback(): else a look at a row that was read would ask the database again
 
     return run
 
@@ -45,25 +47,29 @@ def transactional(act: Callable[P, T]) -> Callable[P, T]:
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
         for number in range(1, _MOST_TRIES + 1):
             try:
-                db.session.connection(execution_options={"is_write": True})
-                result = act(*args, **kwargs)
-                db.session.commit()
+                with at_the_database():
+                    return _commit(lambda: act(*args, **kwargs))
             except OperationalError as error:
-                db.session.rollback()
                 if number == _MOST_TRIES or not _may_be_tried_again(error):
                     raise
                 time.sleep(random.uniform(0, _PAUSE * 2**number))  # noqa: S311 (no secret)
-            except StaleDataError as error:
-                db.session.rollback()
-                raise ConcurrentUpdate from error
-            except BaseException:
-                db.session.rollback()
-                raise
-            else:
-                return result
         raise AssertionError("unreachable")
 
     return run
+
+
+def _commit(act: Callable[[], T]) -> T:
+    try:
+        db.session.connection(execution_options={"is_write": True})
+        result = act()
+        db.session.commit()
+    except StaleDataError as error:
+        db.session.rollback()
+        raise ConcurrentUpdate from error
+    except BaseException:
+        db.session.rollback()
+        raise
+    return result
 
 
 def _may_be_tried_again(error: OperationalError) -> bool:

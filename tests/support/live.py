@@ -1,18 +1,23 @@
 """A live server: `manage.py run` or `manage.py serve` in a process of its own, with an instance folder of its own."""
 
+import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from typing import Any
 
 from apps import ROOT
+from tests.support.people import bearer
 
 _PATIENCE = 30  # seconds; a start takes one or two, but the suite's other half has a core too
 
@@ -29,20 +34,34 @@ class Live:
     def log(self) -> str:
         return (self.folder / "server.log").read_text()
 
+    def send(self, method: str, path: str, body: Any = None, token: str = "") -> tuple[int, Any]:
+        """Return the status and the envelope of the answer."""
+        headers = {"Content-Type": "application/json"} | (bearer(token) if token else {})
+        data = json.dumps(body).encode() if body is not None else None
+        request = urllib.request.Request(f"{self.url}{path}", data, headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=_PATIENCE) as response:
+                return response.status, json.load(response)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json.load(error)
+
 
 @contextmanager
-def live_server(folder: Path, command: str = "run", *options: str, **environment: str) -> Iterator[Live]:
+def live_server(
+    folder: Path, command: str = "run", *options: str, probe: str = "/readyz", **environment: str
+) -> Iterator[Live]:
     """Start `manage.py <command> <options>` on a free port, with nothing configured but `environment`."""
     checkout(folder)
-    live = start(folder, free_port(), command, *options, **environment)
+    live = start(folder, free_port(), command, *options, probe=probe, **environment)
     try:
         yield live
     finally:
         stop(live.process)
 
 
-def start(folder: Path, port: int, command: str, *options: str, **environment: str) -> Live:
-    """Start `manage.py <command> <options>` in a folder that `checkout` prepared, and return when it is ready."""
+def start(folder: Path, port: int, command: str, *options: str, probe: str = "/readyz", **environment: str) -> Live:
+    """Start `manage.py <command> <options>` in a folder that `checkout` prepared; return when the probe says 200."""
     with (folder / "server.log").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "manage.py", command, f"--port={port}", *options],
@@ -53,7 +72,7 @@ def start(folder: Path, port: int, command: str, *options: str, **environment: s
         )
     live = Live(f"http://127.0.0.1:{port}", process, folder)
     try:
-        wait_until_ready(live, port)
+        wait_until_ready(live, port, probe)
     except BaseException:
         stop(process)
         raise
@@ -82,18 +101,18 @@ def free_port() -> int:
         return port
 
 
-def wait_until_ready(live: Live, port: int) -> None:
+def wait_until_ready(live: Live, port: int, probe: str) -> None:
     deadline = time.monotonic() + _PATIENCE
-    while not is_ready(port):
+    while not is_ready(port, probe):
         assert live.process.poll() is None, f"the server ended before it answered:\n{live.log}"
         assert time.monotonic() < deadline, f"the server does not answer:\n{live.log}"
         time.sleep(0.05)
 
 
-def is_ready(port: int) -> bool:
+def is_ready(port: int, probe: str = "/readyz") -> bool:
     connection = HTTPConnection("127.0.0.1", port, timeout=5)
     try:
-        connection.request("GET", "/readyz")
+        connection.request("GET", probe)
         return connection.getresponse().status == 200
     except (OSError, HTTPException):
         return False

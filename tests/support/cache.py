@@ -1,0 +1,19 @@
+"""One entry at a time, as the tests of the cache put and read it."""
+
+from apps.utils.cache import Store
+from apps.utils.redis_cache import Lease
+
+MINUTE = 60.0
+
+
+def put(place: Store, key: str, version: int, value: str, seconds: float = MINUTE) -> bool:
+    return place.put([(key, version, value)], seconds)
+
+
+def fill(place: Store, key: str, version: int, value: str, lease: Lease | None = None) -> None:
+    """Fill as a reader does whose miss was just now, and left its lease or, without one, found an entry it doubts."""
+    place.fill([(key, version, value)], MINUTE, lease or Lease.begin())
+
+
+def look(place: Store, *keys: str, lease: Lease | None = None) -> list[tuple[int, str] | None]:
+    return place.get_many(keys, lease)

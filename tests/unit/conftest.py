@@ -1,0 +1,26 @@
+"""The Redis of the run, for tests that need no application."""
+
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from apps.utils.redis_cache import RedisCache
+from tests.support import stores
+
+
+@pytest.fixture
+def server() -> Iterator[redis.Redis]:
+    """This worker's own database on the Redis of the run, empty."""
+    if not stores.server_url("redis"):
+        pytest.skip("no redis here")
+    with redis.Redis.from_url(stores.cache_url("redis")) as server:
+        server.flushdb()
+        yield server
+        server.flushdb()
+
+
+@pytest.fixture
+def other(server: redis.Redis) -> RedisCache:
+    """The store of another process, which always reaches Redis."""
+    return RedisCache(stores.cache_url("redis"), 1)
