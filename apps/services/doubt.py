@@ -67,8 +67,11 @@ def heed_doubts() -> None:
 
 def raise_doubt() -> None:
     """Tell the other processes that the cache lacks a change, which was committed before."""
+    watch: _Watch | None = current_app.extensions["doubts"]
     try:
-        _raise()
+        number = _raise()
+        if watch and watch.number == number - 1:  # this process has its own doubt already: what it saw of Redis
+            watch.number = number
     except (SQLAlchemyError, DatabaseUnavailable) as error:  # the change is made all the same
         logger.warning("no doubt could be raised", extra={"event": "doubts.unraised", "cause": str(error)})
 
@@ -84,5 +87,6 @@ def _read() -> Doubt:
 
 
 @transactional
-def _raise() -> None:
+def _raise() -> int:
     db.session.execute(update(Doubt).values(number=Doubt.number + 1, raise_time=clock.now()))
+    return db.session.scalars(select(Doubt.number)).one()

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Self
 import redis
 from redis.exceptions import NoScriptError
 
-from apps.utils.redis_url import FAILURES, connect
+from apps.utils.redis_url import FAILURES, connect, times_of
 
 logger = logging.getLogger(__name__)
 
@@ -148,7 +148,7 @@ class RedisCache:
             client = self._connect()
             self._get = client.register_script(_GET)
             self._put = client.register_script(_PUT)
-            client.time()  # meets every primary; whoever comes later took the place of one
+            times_of(client)  # meets every primary; whoever comes later took the place of one
             self._client = client
         return self._client
 
@@ -171,9 +171,7 @@ class RedisCache:
 
     def _now(self) -> float:
         """Return the server's time; of several the latest."""
-        found = self._reached().time()
-        times: list[tuple[int, int]] = list(found.values()) if isinstance(found, dict) else [found]
-        return max(seconds + microseconds / 1e6 for seconds, microseconds in times)
+        return max(times_of(self._reached()))
 
     def _send(self, entries: Sequence[Stored], seconds: float, mark: str = "") -> Any:
         keys: list[str] = []

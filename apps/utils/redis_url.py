@@ -79,6 +79,13 @@ def connect(url: str, timeout: float, meet: Callable[[Any], None], **options: An
     return sentinel.master_for(servers.name, redis_connect_func=greet)  # type: ignore[no-untyped-call]
 
 
+def times_of(client: Any) -> list[float]:
+    """Return the clock of each primary behind `client`, in seconds since 1970. Raises one of `FAILURES`."""
+    of_each = client.time(target_nodes=RedisCluster.PRIMARIES) if isinstance(client, RedisCluster) else client.time()
+    times: list[tuple[int, int]] = list(of_each.values()) if isinstance(of_each, dict) else [of_each]
+    return [seconds + microseconds / 1e6 for seconds, microseconds in times]
+
+
 def storage_url(url: str) -> str:
     """Return `url` as the library `limits` writes it."""
     return url.replace("unix://", "redis+unix://", 1)
