@@ -1,5 +1,9 @@
 """Copies of the whole database."""
 
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -16,11 +20,12 @@ from apps.utils import backup as backups
 def backup(file: Path) -> None:
     """Copy the whole database into a new FILE.
 
-        It is as of one moment, and the service may go on meanwhile. PostgreSQL and MariaDB need their own pg_dump or
+    It is as of one moment, and the service may go on meanwhile. PostgreSQL and MariaDB need their own pg_dump or
     mariadb-dump. The secrets are not in it: keep them apart.
     """
     try:
-        backups.backup(db.engine, file)
+        with _ended_cleanly():
+            backups.backup(db.engine, file)
     except backups.BackupFault as error:
         raise click.ClickException(str(error)) from None
     click.echo(f"wrote {file}, {file.stat().st_size:,} bytes")
@@ -32,11 +37,27 @@ def backup(file: Path) -> None:
 def restore(file: Path) -> None:
     """Fill an empty database from FILE.
 
-        FILE is what `backup` made; the audit in it is checked. Run `db upgrade` afterwards if the code is newer than
+    FILE is what `backup` made; the audit in it is checked. Run `db upgrade` afterwards if the code is newer than
     the copy. Start with an empty Redis.
     """
     try:
-        backups.restore(db.engine, file)
+        with _ended_cleanly():
+            backups.restore(db.engine, file)
         click.echo(f"restored; {audit.verify()} audit events, none changed")
     except (backups.BackupFault, audit.BrokenChain) as error:
         raise click.ClickException(str(error)) from None
+
+
+@contextmanager
+def _ended_cleanly() -> Iterator[None]:
+    """Let a signal that ends the process be an exception: then the database's program ends too, and no half is left."""
+    before = {number: signal.signal(number, _end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end(number: int, _frame: object) -> None:
+    sys.exit(128 + number)  # as a shell tells of a signal

@@ -1,12 +1,20 @@
 """A copy of the whole database in one file, and a database from such a file, by each database's own means."""
 
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 
-from sqlalchemy import URL, Engine, inspect
+from sqlalchemy import URL, Engine, MetaData, inspect
+
+_TABLES = {"alembic_version", "users"}  # without them it is another program's database
+_TLS_FILES = ("ssl_ca", "ssl_capath", "ssl_cert", "ssl_key", "ssl_cipher")
+_DEFINER = re.compile(rb"^(/\*!50003 CREATE\*/ )/\*!50017 DEFINER=.*?\*/ ")
 
 
 class BackupFault(Exception):
@@ -18,98 +26,183 @@ def backup(engine: Engine, file: Path) -> None:
 
     Raises `BackupFault`, also where the file is there already.
     """
+    _make_private(file, os.O_EXCL)
     try:
-        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    except OSError as error:
-        raise BackupFault(f"{file}: {error.strerror}") from None
-    try:
-        _DUMP[engine.dialect.name](engine.url, file)
+        _DUMP[engine.dialect.name](engine, file)
     except BaseException:
         file.unlink()  # half a copy is worse than none
         raise
 
 
 def restore(engine: Engine, file: Path) -> None:
-    """Fill an empty database from a copy. Raises `BackupFault`, also where the database has tables."""
+    """Fill an empty database from a copy, or leave it empty.
+
+    Raises `BackupFault`, also where the file is not whole or the database has tables.
+    """
     if not file.is_file():
         raise BackupFault(f"{file}: there is no such file")
+    if check := _CHECK.get(engine.dialect.name):
+        check(file)
+    if engine.dialect.name == "sqlite":
+        _make_private(Path(str(engine.url.database)), 0)  # SQLite itself would let everybody read what it makes
     if inspect(engine).get_table_names():
         raise BackupFault("the database is not empty; restore into a new one")
-    _LOAD[engine.dialect.name](engine.url, file)
+    try:
+        _LOAD[engine.dialect.name](engine, file)
+        _require_tables(file, inspect(engine).get_table_names())
+    except BaseException:
+        _empty(engine)
+        raise
 
 
-def _copy_sqlite(source: str, sink: str) -> None:
-    with sqlite3.connect(source) as connection, sqlite3.connect(sink) as copy:
-        connection.backup(copy)
-    connection.close()
-    copy.close()
+def _make_private(file: Path, flag: int) -> None:
+    try:
+        os.close(os.open(file, os.O_CREAT | flag, 0o600))
+    except OSError as error:
+        raise BackupFault(f"{file}: {error.strerror}") from None
 
 
-def _dump_sqlite(url: URL, file: Path) -> None:
-    _copy_sqlite(str(url.database), str(file))
+def _require_tables(file: Path, names: Iterable[str]) -> None:
+    if not set(names) >= _TABLES:
+        raise BackupFault(f"{file}: this is no copy of a database of Gatehouse")
 
 
-def _load_sqlite(url: URL, file: Path) -> None:
-    _copy_sqlite(str(file), str(url.database))
+def _empty(engine: Engine) -> None:
+    """Drop what a load left behind, as MariaDB commits every step; there was nothing before it."""
+    tables = MetaData()
+    tables.reflect(engine)
+    tables.drop_all(engine)
 
 
-def _postgresql(url: URL, program: str, *options: str) -> None:
-    hosts = url.query.get("host", url.host or "")
-    place = {
-        "PGHOST": hosts if isinstance(hosts, str) else ",".join(hosts),
-        "PGPORT": str(url.port or ""),
-        "PGUSER": url.username or "",
-        "PGPASSWORD": str(url.password or ""),  # not an argument: those everybody on the machine can read
-        "PGDATABASE": url.database or "",
-    }
-    _run(program, *options, environment={name: value for name, value in place.items() if value})
+def _dump_sqlite(engine: Engine, file: Path) -> None:
+    with closing(sqlite3.connect(str(engine.url.database))) as source, closing(sqlite3.connect(file)) as copy:
+        source.backup(copy)
+        copy.execute("PRAGMA journal_mode=DELETE")  # one file, which can be read where none can be made beside it
 
 
-def _dump_postgresql(url: URL, file: Path) -> None:
-    _postgresql(url, "pg_dump", "--format=custom", "--no-owner", f"--file={file}")
+def _check_sqlite(file: Path) -> None:
+    try:
+        with closing(_open_copy(file)) as copy:
+            _require_tables(file, (name for (name,) in copy.execute("SELECT name FROM sqlite_master")))
+            (page,) = copy.execute("PRAGMA page_size").fetchone()
+            (fault,) = copy.execute("PRAGMA integrity_check(1)").fetchone()
+    except sqlite3.Error as error:
+        raise BackupFault(f"{file}: {error}") from None
+    if file.stat().st_size % page:  # a last page that is cut is read as if it ended in zeros
+        raise BackupFault(f"{file}: its end is missing")
+    if fault != "ok":
+        raise BackupFault(f"{file}: {fault}")
 
 
-def _load_postgresql(url: URL, file: Path) -> None:
-    options = ("--no-owner", "--exit-on-error", "--single-transaction", f"--dbname={url.database}")
-    _postgresql(url, "pg_restore", *options, str(file))
+def _load_sqlite(engine: Engine, file: Path) -> None:
+    with closing(_open_copy(file)) as copy, closing(sqlite3.connect(str(engine.url.database))) as sink:
+        copy.backup(sink)
 
 
-def _mariadb(url: URL, program: str, *options: str, stdin: Path | None = None) -> None:
+def _open_copy(file: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)
+
+
+def _postgresql(engine: Engine, program: str, *options: str) -> None:
+    """Run a program on the same connection that the service has: several hosts, TLS, whatever the URL asks for."""
+    from psycopg.conninfo import make_conninfo
+
+    place = engine.dialect.create_connect_args(engine.url)[1]
+    place.pop("context", None)  # the driver's alone
+    if "sslpassword" in place:
+        raise BackupFault(f"{program} would show sslpassword to everybody on this machine: use a key without one")
+    password = place.pop("password", None)  # not an argument: those everybody on the machine can read
+    environment = {"PGPASSWORD": password} if password else {}
+    _run(program, f"--dbname={make_conninfo(**place)}", *options, environment=environment)
+
+
+def _dump_postgresql(engine: Engine, file: Path) -> None:
+    _postgresql(engine, "pg_dump", "--format=custom", "--no-owner", f"--file={file}")
+
+
+def _load_postgresql(engine: Engine, file: Path) -> None:
+    _postgresql(engine, "pg_restore", "--no-owner", "--exit-on-error", "--single-transaction", str(file))
+
+
+def _mariadb(engine: Engine, programs: tuple[str, str], *options: str, lines: Iterable[bytes] = ()) -> None:
+    url = engine.url
+    program = next((program for program in programs if shutil.which(program)), programs[0])
     socket = url.query.get("unix_socket")
-    place = [f"--socket={socket}"] if socket else [f"--host={url.host or 'localhost'}", f"--port={url.port or 3306}"]
-    command = [*place, f"--user={url.username or ''}", *options, url.database or ""]
-    _run(program, *command, environment={"MYSQL_PWD": str(url.password or "")}, stdin=stdin)
+    host = ["--protocol=TCP", f"--host={url.host or 'localhost'}", f"--port={url.port or 3306}"]
+    place = [f"--socket={socket}"] if socket else host
+    command = [*place, *_tls(url, program), f"--user={url.username or ''}", *options, url.database or ""]
+    _run(program, *command, environment={"MYSQL_PWD": str(url.password or "")}, lines=lines)
 
 
-def _dump_mariadb(url: URL, file: Path) -> None:
-    options = ("--single-transaction", "--triggers", "--hex-blob", "--default-character-set=utf8mb4")
-    _mariadb(url, _either("mariadb-dump", "mysqldump"), *options, f"--result-file={file}")
+def _tls(url: URL, program: str) -> list[str]:
+    """Return the options for what the URL says of TLS, if it does.
+
+    They always have the server's certificate checked: unless they do, MariaDB's programs go on without TLS where the
+    server has none.
+    """
+    if not {name for name in url.query if name.startswith("ssl_")} - {"ssl_disabled"}:
+        return []
+    files = [f"--{name.replace('_', '-')}={url.query[name]}" for name in _TLS_FILES if name in url.query]
+    return [*files, "--ssl-mode=VERIFY_IDENTITY" if program.startswith("mysql") else "--ssl-verify-server-cert"]
 
 
-def _load_mariadb(url: URL, file: Path) -> None:
-    _mariadb(url, _either("mariadb", "mysql"), "--default-character-set=utf8mb4", stdin=file)
+def _dump_mariadb(engine: Engine, file: Path) -> None:
+    options = ("--single-transaction", "--triggers", "--hex-blob", "--comments", "--default-character-set=utf8mb4")
+    _mariadb(engine, ("mariadb-dump", "mysqldump"), *options, f"--result-file={file}")
 
 
-def _either(*programs: str) -> str:
-    return next((program for program in programs if shutil.which(program)), programs[0])
+def _check_mariadb(file: Path) -> None:
+    with file.open("rb") as dump:
+        dump.seek(max(0, file.stat().st_size - 100))
+        last_line = dump.read().rstrip().rpartition(b"\n")[2]
+    if not last_line.startswith(b"-- Dump completed"):
+        raise BackupFault(f"{file}: its end is missing, or it is no dump of mariadb-dump")
 
 
-def _run(program: str, *options: str, environment: dict[str, str], stdin: Path | None = None) -> None:
+def _load_mariadb(engine: Engine, file: Path) -> None:
+    lines = _without_definers(file)
+    _mariadb(engine, ("mariadb", "mysql"), "--default-character-set=utf8mb4", lines=lines)
+
+
+def _without_definers(file: Path) -> Iterator[bytes]:
+    """Yield the lines of a dump so that triggers become the restoring user's: only a superuser may name another one."""
+    with file.open("rb") as dump:
+        for line in dump:
+            yield _DEFINER.sub(rb"\1", line)
+
+
+def _run(program: str, *options: str, environment: dict[str, str], lines: Iterable[bytes] = ()) -> None:
+    """Run a program to its end with `lines` as its input; it does not outlive an exception, such as a SIGTERM makes."""
     path = shutil.which(program)
     if path is None:
         raise BackupFault(f"this needs the program {program}, which comes with the database")
-    source = stdin.open("rb") if stdin else subprocess.DEVNULL
-    try:
-        done = subprocess.run(  # noqa: S603 (a fixed program)
-            [path, *options], env=os.environ | environment, stdin=source, capture_output=True, check=False
-        )
-    finally:
-        if not isinstance(source, int):
-            source.close()
-    if done.returncode != 0:
-        lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
-        raise BackupFault(f"{program} failed: {lines[-1]}")
+    with tempfile.TemporaryFile() as complaints:
+        with subprocess.Popen(  # noqa: S603 (a fixed program)
+            [path, *options],
+            env=os.environ | environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=complaints,
+        ) as process:
+            try:
+                _feed(process, lines)
+                status = process.wait()
+            except BaseException:
+                process.kill()
+                raise
+        complaints.seek(0)
+        if status != 0:
+            told = complaints.read().decode(errors="replace").strip().splitlines() or ["no message"]
+            raise BackupFault(f"{program} failed: {told[-1]}")
+
+
+def _feed(process: subprocess.Popen[bytes], lines: Iterable[bytes]) -> None:
+    assert process.stdin  # noqa: S101 (for the type checker)
+    with suppress(BrokenPipeError), process.stdin:  # it gave up; its status and its complaint say why
+        process.stdin.writelines(lines)
 
 
 _DUMP = {"sqlite": _dump_sqlite, "postgresql": _dump_postgresql, "mysql": _dump_mariadb, "mariadb": _dump_mariadb}
+# pg_restore finds by itself that an end is missing, and loads all or nothing.
+_CHECK = {"sqlite": _check_sqlite, "mysql": _check_mariadb, "mariadb": _check_mariadb}
 _LOAD = {"sqlite": _load_sqlite, "postgresql": _load_postgresql, "mysql": _load_mariadb, "mariadb": _load_mariadb}
