@@ -67,12 +67,15 @@ def retire_key(kid: str, force: bool) -> None:
 
 @key_commands.command("reencrypt")
 @click.option("--batch", default=500, show_default=True, type=click.IntRange(1, 10_000), help="Rows a transaction.")
+@click.option(
+    "--pause", default=0.05, show_default=True, type=click.FloatRange(0, 60), help="Seconds between two transactions."
+)
 @with_appcontext
-def reencrypt(batch: int) -> None:
+def reencrypt(batch: int, pause: float) -> None:
     """Encrypt every field by the newest key.
 
-        That is the first of FIELD_ENCRYPTION_KEYS. It is safe beside the service, and to start again. Put the new key
-    first, restart the service, run this, and take the old key away a CACHE_TTL later.
+    That is the first of FIELD_ENCRYPTION_KEYS. It is safe beside the service, and to start again. docs/data.md has
+    the steps before and after it: a new key is first put behind the old one, everywhere.
     """
     total = 0
     try:
@@ -80,9 +83,25 @@ def reencrypt(batch: int) -> None:
             total += changed
             if changed:
                 click.echo(f"{total} so far", err=True)
+            time.sleep(pause)
     except Undecryptable as error:
         raise click.ClickException(f"{error}; {total} were done") from None
     click.echo(f"encrypted {total} anew")
+
+
+@key_commands.command("check")
+@with_appcontext
+def check_keys() -> None:
+    """Count the encrypted rows of every field key.
+
+    Fails if rows need a key that FIELD_ENCRYPTION_KEYS has not: run it without an old key before taking that away.
+    """
+    uses = reencryption.count_rows()
+    for number, use in enumerate(uses):
+        state = "encrypts" if number == 0 else "decrypts" if use.is_configured else "missing"
+        click.echo(f"{use.key_id.hex()}  {state}  {use.users} users, {use.signing_keys} signing keys")
+    if missing := sum(use.rows for use in uses if not use.is_configured):
+        raise click.ClickException(f"{missing} rows need a key that is not configured")
 
 
 def _publish() -> SigningKey:

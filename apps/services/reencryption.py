@@ -1,10 +1,13 @@
 """From old keys to new ones: every encrypted field once more, while the service runs.
 
 A row is replaced only if it is still what was read, so whoever changes it meanwhile wins, and has used the new key. A
-run that was killed is simply started again: what is done is passed over.
+run that was killed is simply started again: what is done is passed over. Before an old key is taken away, `count_rows`
+tells whether a row still needs it.
 """
 
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from sqlalchemy import CursorResult, select, update
 
@@ -14,6 +17,38 @@ from apps.models.key import private_key_context
 from apps.models.user import mobile_context
 from apps.utils import crypto
 from apps.utils.transaction import reading, transactional
+
+_BATCH = 10_000  # rows that are looked at in one query
+
+
+@dataclass(frozen=True, slots=True)
+class KeyUse:
+    """A key, and the rows that it alone opens."""
+
+    key_id: bytes
+    is_configured: bool
+    users: int
+    signing_keys: int
+
+    @property
+    def rows(self) -> int:
+        """All of them."""
+        return self.users + self.signing_keys
+
+
+def count_rows() -> list[KeyUse]:
+    """Return the configured keys, the first one first, and after them those that rows need and that are not there."""
+    users: Counter[bytes] = Counter()
+    last = 0
+    while rows := _mobiles_after(last):
+        users.update(crypto.key_id(ciphertext) for _, ciphertext in rows)
+        last = rows[-1][0]
+    signing_keys = Counter(map(crypto.key_id, _private_keys()))
+    configured = dict.fromkeys(crypto.key_ids())
+    return [
+        KeyUse(key_id, key_id in configured, users[key_id], signing_keys[key_id])
+        for key_id in configured | dict.fromkeys(sorted({*users, *signing_keys}))
+    ]
 
 
 def reencrypt(batch: int) -> Iterator[int]:
@@ -32,6 +67,17 @@ def reencrypt(batch: int) -> Iterator[int]:
 @reading
 def _ids_behind(last: int, batch: int) -> list[int]:
     return list(db.session.scalars(select(User.id).where(User.id > last).order_by(User.id).limit(batch)))
+
+
+@reading
+def _mobiles_after(last: int) -> list[tuple[int, bytes]]:
+    rows = select(User.id, User.mobile_ciphertext).where(User.id > last).order_by(User.id).limit(_BATCH)
+    return [(user_id, ciphertext) for user_id, ciphertext in db.session.execute(rows)]
+
+
+@reading
+def _private_keys() -> list[bytes]:
+    return list(db.session.scalars(select(SigningKey.private_key_ciphertext)))
 
 
 @transactional

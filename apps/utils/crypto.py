@@ -47,7 +47,17 @@ def decrypt(blob: bytes, context: str) -> str:
 
 def is_current(blob: bytes) -> bool:
     """Whether a blob was made with the first configured key."""
-    return blob[:1] == _VERSION and blob[1:5] == _cipher(current_app.config["FIELD_ENCRYPTION_KEYS"][0])[0]
+    return blob[:1] == _VERSION and key_id(blob) == key_ids()[0]
+
+
+def key_id(blob: bytes) -> bytes:
+    """Return the id of the key that a blob was made with."""
+    return blob[1:5]
+
+
+def key_ids() -> list[bytes]:
+    """Return the ids of the configured keys; the first one encrypts."""
+    return [_cipher(secret)[0] for secret in current_app.config["FIELD_ENCRYPTION_KEYS"]]
 
 
 def blind_index(number: str) -> bytes:
