@@ -56,10 +56,14 @@ def audit(identity: Identity, query: dict[str, Any]) -> Response:
     return HttpResponse.success(AuditAnswer(answers, page[-1].id if len(rows) > limit else None))
 
 
+def is_traceable(row: AuditEvent, reader: Identity) -> bool:
+    """Whether the reader may know where the act came from: an admin is not traced by an account's owner."""
+    return reader.user.role == "admin" or row.actor_id in (None, reader.user.id)
+
+
 def answer_event(row: AuditEvent, reader: Identity) -> AuditEventAnswer:
-    """Return what the reader may know: an admin who acted on an account is not traced by its owner."""
-    is_hidden = reader.user.role != "admin" and row.actor_id not in (None, reader.user.id)
-    session_id, address = (None, None) if is_hidden else (row.session_id, row.address)
+    """Return what the reader may know."""
+    session_id, address = (row.session_id, row.address) if is_traceable(row, reader) else (None, None)
     return AuditEventAnswer(
         *(row.id, row.time, row.event, row.outcome, row.actor_id, row.subject_id, session_id, address),
         detail=msgspec.json.decode(row.detail),

@@ -6,8 +6,9 @@ import msgspec
 from flask import Response
 
 from apps.api_v1 import api_v1
-from apps.api_v1.audit import AuditEventAnswer, answer_event
+from apps.api_v1.audit import AuditEventAnswer, answer_event, is_traceable
 from apps.errors import UserNotFound
+from apps.models import AuditEvent
 from apps.services import export as exports
 from apps.services.token import Identity
 from apps.utils.contract import Policy
@@ -43,12 +44,18 @@ class ExportedSession(msgspec.Struct):
     revoke_reason: str | None
 
 
+class ExportedEvent(AuditEventAnswer):
+    """An event, with the request that it was of."""
+
+    request_id: str | None
+
+
 class ExportAnswer(msgspec.Struct):
     """All there is."""
 
     user: ExportedUser
     sessions: list[ExportedSession]
-    audit: list[AuditEventAnswer]
+    audit: list[ExportedEvent]
 
 
 @api_v1.get("/users/<id:user_id>/export")
@@ -75,6 +82,11 @@ def export(user_id: int, identity: Identity) -> Response:
                 )
                 for row in found.sessions
             ],
-            [answer_event(row, identity) for row in found.events],
+            [_exported_event(row, identity) for row in found.events],
         )
     )
+
+
+def _exported_event(row: AuditEvent, reader: Identity) -> ExportedEvent:
+    request_id = row.request_id if is_traceable(row, reader) else None
+    return ExportedEvent(**msgspec.structs.asdict(answer_event(row, reader)), request_id=request_id)

@@ -13,7 +13,9 @@ FORBIDDEN = (403, "forbidden")
 def test_one_gets_everything_that_is_held(app: Flask, people: People) -> None:
     """GDPR, articles 15 and 20: the account, each session, each event; of the password nothing."""
     alice, bob = people.sign_up("alice-liddell"), people.sign_up("bob-the-builder")
-    people.log_in("alice-liddell").post("/logout")
+    with app.app_context():
+        signed_up = db.session.scalar(text("SELECT request_id FROM audit_events WHERE id = 1"))
+    ended = people.log_in("alice-liddell").post("/logout").headers["X-Request-ID"]
     response = alice.get(f"/users/{alice.id}/export")
     assert response.status_code == 200
     data = response.get_json()["data"]
@@ -26,6 +28,7 @@ def test_one_gets_everything_that_is_held(app: Flask, people: People) -> None:
     assert set(user) == columns - hidden | {"mobile"}
     assert [session["revoke_reason"] for session in data["sessions"]] == ["logout", None]
     assert [event["event"] for event in data["audit"]] == ["session.end", "login", "user.sign_up"]
+    assert [event["request_id"] for event in data["audit"]][::2] == [ended, signed_up]
     assert "argon2" not in response.text
     assert str(bob.username) not in response.text
     assert alice.get("/audit").get_json()["data"]["data"][0]["event"] == "user.export"
@@ -43,6 +46,17 @@ def test_only_oneself_with_a_fresh_token_or_an_admin_may(people: People) -> None
         assert (refused.status_code, refused.get_json()["error"]["type"]) == FORBIDDEN
     assert admin.get(f"/users/{bob.id}/export").get_json()["data"]["user"]["username"] == bob.username
     assert admin.get("/users/999999/export").status_code == 404
+
+
+@pytest.mark.stores("sqlite")
+def test_an_admin_who_acted_is_not_traced_by_it(people: People) -> None:
+    """Z5: neither where the act came from nor in which request."""
+    alice, admin = people.sign_up(), people.admin()
+    act = admin.patch(f"/users/{alice.id}", json={"info": {"age": 30}}).headers["X-Request-ID"]
+    event = alice.get(f"/users/{alice.id}/export").get_json()["data"]["audit"][0]
+    assert (event["actor_id"], event["address"], event["request_id"]) == (admin.id, None, None)
+    events = admin.get(f"/users/{alice.id}/export").get_json()["data"]["audit"]
+    assert act in [event["request_id"] for event in events]
 
 
 def test_of_who_is_deleted_only_pseudonyms_are_left(app: Flask, people: People) -> None:
