@@ -31,7 +31,7 @@ from datetime import timedelta  # noqa: F401
 # Signs the tokens (HS256).
 JWT_SECRET_KEY = "change-me: the output of `openssl rand -base64 32`"
 
-# Encrypt the mobile number (AES-256-GCM). The first one encrypts, all decrypt: put a new one in front.
+# Encrypt the mobile number (AES-256-GCM). The first one encrypts, all decrypt; to change it: docs/data.md.
 FIELD_ENCRYPTION_KEYS = ["change-me: the output of `openssl rand -base64 32`"]
 
 # Makes the blind index by which a mobile number is found.

@@ -74,7 +74,7 @@ class BaseConfig:
     FIELD_ENCRYPTION_KEYS: Annotated[
         list[str],
         Setting(
-            "Encrypt the mobile number (AES-256-GCM). The first one encrypts, all decrypt: put a new one in front.",
+            "Encrypt the mobile number (AES-256-GCM). The first one encrypts, all decrypt; to change it: docs/data.md.",
             secret=True,
         ),
     ] = []
