@@ -223,6 +223,13 @@ def test_a_backup_that_asks_for_tls_is_not_made_without_it(store: str, proxy: Pr
 
 
 @pytest.mark.stores("postgresql")
+def test_a_secret_that_others_could_see_is_not_passed_on(proxy: Proxy, tmp_path: Path) -> None:
+    """A key's passphrase has no variable in libpq; an argument everybody on the machine can read."""
+    with application(f"{proxy.url}?sslpassword={SECRET}") as other:
+        assert "pg_dump would show sslpassword" in refusal(other, "backup", str(tmp_path / "backup"))
+
+
+@pytest.mark.stores("postgresql")
 def test_a_backup_that_is_ended_leaves_no_process_and_no_file(proxy: Proxy, tmp_path: Path) -> None:
     """By SIGTERM, while pg_dump waits for the database; the password is not in its arguments."""
     live.checkout(tmp_path)
