@@ -1,5 +1,6 @@
 """What admins may do, under `/admin/`."""
 
+import logging
 from datetime import datetime
 from typing import Any
 
@@ -16,8 +17,11 @@ from apps.services import admin
 from apps.services.token import Identity
 from apps.services.user import delete_user, read_user
 from apps.utils.contract import Policy
+from apps.utils.crypto import Undecryptable
 from apps.utils.endpoint import endpoint
 from apps.utils.response import HttpResponse
+
+logger = logging.getLogger(__name__)
 
 
 class AccountAnswer(msgspec.Struct):
@@ -40,11 +44,23 @@ class AccountListAnswer(msgspec.Struct):
     next: str | None
 
 
+_CHANGE_ERRORS = (UserNotFound, LastAdmin, StaleVersion, ConcurrentUpdate)
+
+
 def _account(user: User) -> AccountAnswer:
     is_blocked = user.block_time is not None
     return AccountAnswer(
-        *(user.id, user.username, user.age, user.mobile, user.role, is_blocked, user.create_time, user.update_time)
+        *(user.id, user.username, user.age, _mobile(user), user.role, is_blocked, user.create_time, user.update_time)
     )
+
+
+def _mobile(user: User) -> str:
+    """Return the mobile number, or nothing where it cannot be read: an admin must still find the account and act."""
+    try:
+        return user.mobile
+    except Undecryptable as error:
+        logger.error("a mobile number cannot be read", extra={"event": "field.unreadable", "cause": str(error)})  # noqa: TRY400
+        return ""
 
 
 def _answer_account(user: User) -> Response:
@@ -68,20 +84,24 @@ def list_users(identity: Identity, query: dict[str, Any]) -> Response:  # noqa: 
     token="access",
     answer=AccountAnswer,
     has_etag=True,
-    errors=(UserNotFound, LastAdmin, ConcurrentUpdate),
+    errors=_CHANGE_ERRORS,
 )
-def block(user_id: int, identity: Identity) -> Response:  # noqa: ARG001
+def block(user_id: int, identity: Identity) -> Response:
     """Block a user: all sessions end, and no login succeeds."""
-    return _answer_account(admin.block_user(user_id))
+    return _answer_account(admin.block_user(user_id, author_of(identity)))
 
 
 @api_v1.post("/admin/users/<id:user_id>/unblock")
 @endpoint(
-    policy=Policy.ADMIN, token="access", answer=AccountAnswer, has_etag=True, errors=(UserNotFound, ConcurrentUpdate)
+    policy=Policy.ADMIN,
+    token="access",
+    answer=AccountAnswer,
+    has_etag=True,
+    errors=(UserNotFound, StaleVersion, ConcurrentUpdate),
 )
-def unblock(user_id: int, identity: Identity) -> Response:  # noqa: ARG001
+def unblock(user_id: int, identity: Identity) -> Response:
     """Unblock a user."""
-    return _answer_account(admin.unblock_user(user_id))
+    return _answer_account(admin.unblock_user(user_id, author_of(identity)))
 
 
 @api_v1.put("/admin/users/<id:user_id>/role")
@@ -91,18 +111,18 @@ def unblock(user_id: int, identity: Identity) -> Response:  # noqa: ARG001
     form=RoleForm,
     answer=AccountAnswer,
     has_etag=True,
-    errors=(UserNotFound, LastAdmin, ConcurrentUpdate),
+    errors=_CHANGE_ERRORS,
 )
-def change_role(user_id: int, identity: Identity, form: RoleForm) -> Response:  # noqa: ARG001
+def change_role(user_id: int, identity: Identity, form: RoleForm) -> Response:
     """Change a user's role."""
-    return _answer_account(admin.change_role(user_id, form.data["role"]))
+    return _answer_account(admin.change_role(user_id, form.data["role"], author_of(identity)))
 
 
 @api_v1.delete("/admin/users/<id:user_id>/sessions")
-@endpoint(policy=Policy.ADMIN, token="access", answer=NoAnswer, errors=(UserNotFound,))
-def end_sessions(user_id: int, identity: Identity) -> Response:  # noqa: ARG001
+@endpoint(policy=Policy.ADMIN, token="access", answer=NoAnswer, errors=(UserNotFound, StaleVersion))
+def end_sessions(user_id: int, identity: Identity) -> Response:
     """End every session of a user."""
-    admin.end_sessions_of(user_id)
+    admin.end_sessions_of(user_id, author_of(identity))
     return HttpResponse.success()
 
 
@@ -119,7 +139,7 @@ class AccountAPI(MethodView):
         token="access",
         is_fresh=True,
         answer=NoAnswer,
-        errors=(UserNotFound, LastAdmin, StaleVersion, ConcurrentUpdate),
+        errors=_CHANGE_ERRORS,
     )
     def delete(self, user_id: int, identity: Identity) -> Response:
         """Delete a user."""

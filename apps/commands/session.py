@@ -3,6 +3,7 @@
 import click
 from flask.cli import with_appcontext
 
+from apps.services.login import purge_attempts
 from apps.services.session import purge_sessions
 
 
@@ -15,5 +16,6 @@ def session_commands() -> None:
 @click.option("--batch", default=1000, show_default=True, type=click.IntRange(1, 10_000), help="Rows a transaction.")
 @with_appcontext
 def purge(batch: int) -> None:
-    """Delete the sessions that ended a day ago or more; safe to run beside the service."""
+    """Delete the sessions that ended a day ago or more, and counts of failed logins; safe to run beside the service."""
+    click.echo(f"deleted {purge_attempts()} counts of failed logins")
     click.echo(f"deleted {purge_sessions(batch)} sessions")

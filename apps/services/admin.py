@@ -16,7 +16,7 @@ from apps.models import Session, User
 from apps.services.audit import record
 from apps.services.session import end_other_sessions
 from apps.services.snapshot import publish
-from apps.services.user import lock_user, lock_user_to_remove
+from apps.services.user import Author, lock_user, lock_user_to_remove
 from apps.utils import clock, crypto
 from apps.utils.transaction import reading, transactional
 from apps.utils.username import beginning_of
@@ -61,30 +61,36 @@ def list_users(query: dict[str, Any]) -> UserPage:
     return UserPage(page, _make_cursor(page[-1], sort) if len(users) > limit else None)
 
 
-def block_user(user_id: int) -> User:
-    """Let nobody use the account: its sessions end, and a login fails. Raises `UserNotFound`, `LastAdmin`."""
-    user, ended = _block(user_id)
+def block_user(user_id: int, author: Author) -> User:
+    """Let nobody use the account: its sessions end, and a login fails.
+
+    Raises `LastAdmin`, `ConcurrentUpdate`, and what `lock_user` does.
+    """
+    user, ended = _block(user_id, author)
     publish(user, *ended)
     return user
 
 
-def unblock_user(user_id: int) -> User:
-    """Let the account be used again. Raises `UserNotFound`."""
-    user = _unblock(user_id)
+def unblock_user(user_id: int, author: Author) -> User:
+    """Let the account be used again. Raises what `lock_user` does."""
+    user = _unblock(user_id, author)
     publish(user)
     return user
 
 
-def change_role(user_id: int, role: str) -> User:
-    """Make the user an admin or an admin a user, from the next request on. Raises `UserNotFound`, `LastAdmin`."""
-    user = _change_role(user_id, role)
+def change_role(user_id: int, role: str, author: Author) -> User:
+    """Make the user an admin or an admin a user, from the next request on.
+
+    Raises `LastAdmin`, `ConcurrentUpdate`, and what `lock_user` does.
+    """
+    user = _change_role(user_id, role, author)
     publish(user)
     return user
 
 
-def end_sessions_of(user_id: int) -> None:
-    """End every session of the user. Raises `UserNotFound`."""
-    publish(*_end_sessions(user_id))
+def end_sessions_of(user_id: int, author: Author) -> None:
+    """End every session of the user. Raises what `lock_user` does."""
+    publish(*_end_sessions(user_id, author))
 
 
 def _filtered(query: dict[str, Any]) -> Select[User]:
@@ -131,33 +137,37 @@ def _is_behind(column: Any, key: Any, user_id: int, *, is_descending: bool) -> C
 
 
 @transactional
-def _block(user_id: int) -> tuple[User, list[Session]]:
-    user = lock_user_to_remove(user_id)
-    user.block_time = user.block_time or clock.now()
+def _block(user_id: int, author: Author) -> tuple[User, list[Session]]:
+    user = lock_user_to_remove(user_id, author)
+    if user.block_time:
+        return user, []
+    user.block_time = clock.now()
     ended = end_other_sessions(user_id, None, "blocked")
     record("user.block", user_id)
     return user, ended
 
 
 @transactional
-def _end_sessions(user_id: int) -> list[Session]:
-    lock_user(user_id)
+def _end_sessions(user_id: int, author: Author) -> list[Session]:
+    lock_user(user_id, author)
     ended = end_other_sessions(user_id, None, "ended_by_admin")
     record("session.end_all", user_id, count=len(ended), reason="ended_by_admin")
     return ended
 
 
 @transactional
-def _unblock(user_id: int) -> User:
-    user = lock_user(user_id)
-    user.block_time = None
-    record("user.unblock", user_id)
+def _unblock(user_id: int, author: Author) -> User:
+    user = lock_user(user_id, author)
+    if user.block_time:
+        user.block_time = None
+        record("user.unblock", user_id)
     return user
 
 
 @transactional
-def _change_role(user_id: int, role: str) -> User:
-    user = lock_user(user_id) if role == "admin" else lock_user_to_remove(user_id)
+def _change_role(user_id: int, role: str, author: Author) -> User:
+    user = lock_user(user_id, author) if role == "admin" else lock_user_to_remove(user_id, author)
     before, user.role = user.role, role
-    record("user.change_role", user_id, before=before, after=role)
+    if role != before:
+        record("user.change_role", user_id, before=before, after=role)
     return user

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from flask import current_app
-from sqlalchemy import delete, select, update
+from sqlalchemy import Select, delete, select, update
 from sqlalchemy.exc import IntegrityError
 
 from apps.errors import Overloaded, TooManyRequests, WrongCredentials
@@ -21,6 +21,7 @@ from apps.utils.transaction import reading, transactional
 from apps.utils.username import key_of
 
 _FORGOTTEN_AFTER = timedelta(days=1)
+_PURGE_BATCH = 1000
 _MOST_TRIES = 5  # to count an attempt among many others on one name
 
 
@@ -50,29 +51,41 @@ def log_in(username: str, password: str, device: Device) -> Login:
     return login
 
 
-def verify_password(user: User, password: str) -> User:
-    """Return the user as they are now if the password is theirs, asked from a live session.
+def verify_password(user: User, password: str, author_id: int) -> User:
+    """Return the user as they are now if the password is theirs, asked from a live session of the author.
 
-    The guess counts as one at login does, but apart: strangers who guess at the login do not keep the owner from a new
-    password (ASVS 6.1.1). Raises `WrongCredentials`, `TooManyRequests`, `Overloaded`.
+    The guess counts as one at login does, but apart, for each author: neither strangers who guess at the login nor an
+    admin keep the owner from a new password (ASVS 6.1.1). Raises `WrongCredentials`, `TooManyRequests`, `Overloaded`.
     """
-    digest = _digest_within(user)
+    digest = _digest_within(user, author_id)
     with password_hash.admission():
         now = _count_attempt(digest, user.username_key)
         return _check_password(now, password, "password.verify", digest)
 
 
-def take_back_verification(user: User) -> None:
+def take_back_verification(user: User, author_id: int) -> None:
     """Let the last `verify_password` not count: it told the sender nothing new."""
-    _take_back_attempt(_digest_within(user))
+    _take_back_attempt(_digest_within(user, author_id))
 
 
 def forget_attempts(user: User) -> None:
     """Start the counts anew after a right password; part of the caller's transaction."""
     # Not deleted: parallel logins would race to insert the row again.
-    digests = _digest(user.username_key), _digest_within(user)
-    counted = update(LoginAttempt).where(LoginAttempt.username_digest.in_(digests))
+    counted = update(LoginAttempt).where(LoginAttempt.username_digest.in_(_digests_of(user)))
     db.session.execute(counted.values(failed_count=0))
+
+
+def delete_attempts(user: User) -> None:
+    """Leave nothing that tells of a user who goes; part of the caller's transaction."""
+    db.session.execute(delete(LoginAttempt).where(LoginAttempt.username_digest.in_(_digests_of(user))))
+
+
+def purge_attempts() -> int:
+    """Delete the counts that no longer count and return how many; safe to run beside the service."""
+    total = 0
+    while deleted := _purge_attempts():
+        total += deleted
+    return total
 
 
 def _enter(key: str, found: User | None, password: str, device: Device) -> Login | None:
@@ -87,7 +100,7 @@ def _check_password(user: User | None, password: str, event: str, digest: bytes)
     except Overloaded:
         _take_back_attempt(digest)  # nothing was guessed
         raise
-    if user is None or not is_right or user.block_time:
+    if user is None or not is_right or (user.block_time and event == "login"):
         record_alone(event, user.id if user else None, outcome="failure")
         raise WrongCredentials
     return user
@@ -104,9 +117,13 @@ def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
 
 
-def _digest_within(user: User) -> bytes:
+def _digest_within(user: User, author_id: int) -> bytes:
     """Return what guesses from within a session are counted by: no name that is typed at the login has it."""
-    return hashlib.sha256(b"\xff" + str(user.id).encode()).digest()  # 0xff is in no UTF-8
+    return hashlib.sha256(b"\xff" + f"{user.id} by {author_id}".encode()).digest()  # 0xff is in no UTF-8
+
+
+def _digests_of(user: User) -> tuple[bytes, bytes]:
+    return _digest(user.username_key), _digest_within(user, user.id)
 
 
 def _count_attempt(digest: bytes, key: str) -> User | None:
@@ -154,10 +171,20 @@ def _delay(failed_count: int) -> timedelta:
 
 def _drop_forgotten() -> None:
     """Delete up to two rows that no longer count, for each one added: the table cannot grow without end."""
-    old = select(LoginAttempt.username_digest).where(LoginAttempt.next_allowed_time < clock.now() - _FORGOTTEN_AFTER)
-    digests = db.session.scalars(old.limit(2)).all()
+    digests = db.session.scalars(_forgotten().limit(2)).all()
     if digests:
         db.session.execute(delete(LoginAttempt).where(LoginAttempt.username_digest.in_(digests)))
+
+
+def _forgotten() -> Select[bytes]:
+    return select(LoginAttempt.username_digest).where(LoginAttempt.next_allowed_time < clock.now() - _FORGOTTEN_AFTER)
+
+
+@transactional
+def _purge_attempts() -> int:
+    digests = db.session.scalars(_forgotten().limit(_PURGE_BATCH).with_for_update(skip_locked=True)).all()
+    db.session.execute(delete(LoginAttempt).where(LoginAttempt.username_digest.in_(digests)))
+    return len(digests)
 
 
 @transactional

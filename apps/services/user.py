@@ -21,7 +21,7 @@ from apps.extensions import db
 from apps.models import Session, User
 from apps.services.audit import record
 from apps.services.key import require_signing_key
-from apps.services.login import Login, forget_attempts, take_back_verification, verify_password
+from apps.services.login import Login, delete_attempts, forget_attempts, take_back_verification, verify_password
 from apps.services.session import end_other_sessions, open_session, require_live
 from apps.services.snapshot import bury_user, publish
 from apps.utils import password_blocklist, password_hash
@@ -104,7 +104,7 @@ def change_password(user_id: int, session_id: str, current_password: str, new_pa
 
     Raises `WrongCredentials`, `TooManyRequests`, `WeakPassword`, `Overloaded`.
     """
-    before = verify_password(read_user(user_id), current_password)
+    before = verify_password(read_user(user_id), current_password, user_id)
     user, ended = _set_password(before, session_id, _hash_new(new_password, before.username, "new_password"))
     publish(user, *ended)
 
@@ -159,15 +159,15 @@ def _read(user_id: int) -> User | None:
     return db.session.get(User, user_id)
 
 
-def lock_user_to_remove(user_id: int, versions: frozenset[str] | None = None) -> User:
+def lock_user_to_remove(user_id: int, author: Author) -> User:
     """Return the row, locked as by `lock_user`, of a user who will no longer act.
 
-    Raises `LastAdmin` when no other admin could; `UserNotFound`, `StaleVersion`, `ConcurrentUpdate`.
+    Raises `LastAdmin` when no other admin could, `ConcurrentUpdate`, and what `lock_user` does.
     """
     role = db.session.scalar(select(User.role).where(User.id == user_id))
     if role == "admin":
         _refuse_last_admin(user_id)
-    user = lock_user(user_id, versions)
+    user = lock_user(user_id, author)
     if user.role != role:  # made an admin meanwhile, by which another one may have felt free to go
         raise ConcurrentUpdate
     return user
@@ -185,10 +185,10 @@ def _is_password(user: User, password: str, author: Author) -> bool:
     if author.is_fresh and author.user_id == user.id:
         return password_hash.matches(password, user.password_hash)
     try:
-        verify_password(user, password)
+        verify_password(user, password, author.user_id)
     except WrongCredentials:
         return False
-    take_back_verification(user)
+    take_back_verification(user, author.user_id)
     return True
 
 
@@ -202,20 +202,27 @@ def _require_fresh(author: Author) -> None:
         raise FreshTokenRequired
 
 
-def lock_user(user_id: int, versions: frozenset[str] | None = None) -> User:
-    """Return the row, locked until the caller's transaction ends. Raises `UserNotFound`, `StaleVersion`."""
-    user = db.session.get(User, user_id, with_for_update=True)
-    if user is None:
+def lock_user(user_id: int, author: Author) -> User:
+    """Return the row that the author wants to change, locked until the caller's transaction ends, as theirs is.
+
+    Between the look at a token and the change that it asks for, its owner may have been logged out, blocked or demoted.
+    Raises `InvalidToken`, `Forbidden`, `UserNotFound`, `StaleVersion`.
+    """
+    rows = select(User).where(User.id.in_({user_id, author.user_id})).order_by(User.id).with_for_update()
+    locked = {user.id: user for user in db.session.scalars(rows.execution_options(populate_existing=True))}
+    require_live(author.session_id)
+    if author.user_id != user_id and locked[author.user_id].role != "admin":
+        raise Forbidden
+    if user_id not in locked:
         raise UserNotFound(user_id)
-    if versions is not None and str(user.version) not in versions:
+    if author.versions is not None and str(locked[user_id].version) not in author.versions:
         raise StaleVersion
-    return user
+    return locked[user_id]
 
 
 @transactional
 def _set_password(before: User, kept_session_id: str, hashed: str) -> tuple[User, list[Session]]:
-    user = lock_user(before.id)
-    require_live(kept_session_id)
+    user = lock_user(before.id, Author(before.id, kept_session_id, is_fresh=True, versions=None))
     if user.password_hash != before.password_hash:
         raise WrongCredentials  # changed since it was verified
     user.password_hash = hashed
@@ -235,8 +242,7 @@ def _update(
     age: int | None,
     birth: datetime | None,
 ) -> tuple[User, list[Session]]:
-    user = lock_user(user_id, author.versions)
-    require_live(author.session_id)
+    user = lock_user(user_id, author)
     before = _facts(user)
     if username is not None:
         _set_username(user, username)
@@ -268,7 +274,7 @@ def _facts(user: User) -> dict[str, object]:
 
 @transactional
 def _delete(user_id: int, author: Author) -> None:
-    user = lock_user_to_remove(user_id, author.versions)
-    require_live(author.session_id)
+    user = lock_user_to_remove(user_id, author)
+    delete_attempts(user)
     db.session.delete(user)
     record("user.delete", user_id)

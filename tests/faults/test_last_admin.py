@@ -54,10 +54,10 @@ def test_who_is_made_an_admin_meanwhile_does_not_go(
     admin, alice = people.admin(), people.sign_up("alice-liddell")
     lock_user = users.lock_user
 
-    def lock_after_the_promotion(user_id: int, versions: frozenset[str] | None = None) -> users.User:
+    def lock_after_the_promotion(user_id: int, author: users.Author) -> users.User:
         with create_engine(database_url, poolclass=NullPool).begin() as elsewhere:
             elsewhere.execute(text("UPDATE users SET role = 'admin' WHERE id = :id"), {"id": alice.id})
-        return lock_user(user_id, versions)
+        return lock_user(user_id, author)
 
     monkeypatch.setattr(users, "lock_user", lock_after_the_promotion)
     assert refusal(do(admin, act, alice.id)) == (409, "concurrent_update")

@@ -8,11 +8,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import time_machine
 from flask import Flask
-from sqlalchemy import event, select
+from sqlalchemy import event, func, select
 from sqlalchemy.engine import Connection
 
 from apps.extensions import db
-from apps.models import Session
+from apps.models import LoginAttempt, Session
+from apps.utils import clock
 from tests.support.forge import claims_of
 from tests.support.people import People, Person
 
@@ -108,3 +109,24 @@ def test_a_batch_that_no_database_takes_in_one_statement_is_refused(app: Flask, 
     result = app.test_cli_runner().invoke(args=["sessions", "purge", "--batch", batch])
     assert result.exit_code == 2
     assert "--batch" in result.output
+
+
+@pytest.mark.stores("sqlite", "postgresql", "mariadb")
+def test_counts_of_failed_logins_go_with_their_user_or_after_a_day(app: Flask, people: People) -> None:
+    """What is left of a name that was typed."""
+
+    def counts() -> int:
+        with app.app_context():
+            return db.session.scalar(select(func.count()).select_from(LoginAttempt)) or 0
+
+    alice = people.sign_up("alice-liddell")
+    for name in ("alice-liddell", "bob-the-builder"):
+        people.client.post("/api/v1/login", json={"username": name, "password": "a wrong guess"})
+    alice.post("/password", json={"current_password": "a wrong guess", "new_password": "whatever it is"})
+    assert counts() == 3
+    assert alice.delete(f"/users/{alice.id}").status_code == 200
+    assert counts() == 1
+    with time_machine.travel(clock.now() + timedelta(days=2)):
+        result = app.test_cli_runner().invoke(args=["sessions", "purge"])
+    assert "deleted 1 counts of failed logins" in result.output
+    assert counts() == 0

@@ -153,7 +153,7 @@ def test_the_file_overrides_the_profile_the_environment_the_file_and_arguments_a
     names = ["CACHE_TTL", "CACHE_PREFIX", "REDIS_TIMEOUT", "DATABASE_POOL_SIZE"]
     environment = {"GATEHOUSE_CACHE_TTL": "8", "GATEHOUSE_CACHE_PREFIX": "environment"}
     done = python(tmp_path, code % names, **environment)
-    assert done.stdout.strip() == "[9, 'environment', 0.2, 10]", done.stderr
+    assert done.stdout.strip() == "[9, 'environment', 0.2, 6]", done.stderr
 
 
 @pytest.mark.parametrize(
