@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from flask import Flask
 
-from apps.utils import database, embedded
+from apps.utils import database, embedded, jwk
 from apps.utils.setting_faults import production_faults, secret_faults, token_location_faults, url_faults
 from apps.utils.settings import InvalidSettings, Setting, from_environment, from_file, needed_secrets, read_settings
 
@@ -291,10 +291,12 @@ def _configure_libraries(app: Flask) -> None:
         SQLALCHEMY_DATABASE_URI=url,
         SQLALCHEMY_ENGINE_OPTIONS=options,
         MAX_CONTENT_LENGTH=64 * 1024,
+        # Both where keys sign, so that those of the one before verify on; which one, its key says (services/token.py).
+        JWT_DECODE_ALGORITHMS=["HS256"] if settings["JWT_ALGORITHM"] == "HS256" else list(jwk.ALGORITHMS),
         JWT_ENCODE_ISSUER=settings["JWT_ISSUER"],
         JWT_DECODE_ISSUER=settings["JWT_ISSUER"],
         JWT_ENCODE_AUDIENCE=settings["JWT_AUDIENCE"],
         JWT_DECODE_AUDIENCE=settings["JWT_AUDIENCE"],
         JWT_DECODE_LEEWAY=settings["JWT_LEEWAY"],
-        JWT_COOKIE_CSRF_PROTECT=False,  # no cookies: no `csrf` claim in every token
+        JWT_COOKIE_CSRF_PROTECT=False,  # cookies.py asks for its own proof, without a claim in every token
     )

@@ -35,6 +35,7 @@ class Key:
     """A key as a process uses it."""
 
     kid: str
+    algorithm: str
     private_key: jwk.PrivateKey
     public_jwk: dict[str, Any]
 
@@ -158,7 +159,7 @@ def _decrypt(row: SigningKey) -> Key | None:
     """Return the key, or None where it cannot be read: it does without what the others do."""
     try:
         private_key = jwk.from_text(crypto.decrypt(row.private_key_ciphertext, private_key_context(row.kid)))
-        return Key(row.kid, private_key, jwk.to_public_jwk(private_key, row.algorithm))
+        return Key(row.kid, row.algorithm, private_key, jwk.to_public_jwk(private_key, row.algorithm))
     except (crypto.Undecryptable, ValueError, TypeError) as error:
         cause = str(error)
         logger.warning("a signing key cannot be read", extra={"event": "keys.unread", "kid": row.kid, "cause": cause})

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
+from math import ceil
 from typing import Any, Literal
 
 import jwt as pyjwt
@@ -203,20 +204,22 @@ def _signing_header(_identity: str) -> dict[str, str]:
 @jwt.decode_key_loader
 def _verification_key(header: dict[str, Any], claims: dict[str, Any]) -> Any:
     """Return the key for a token of exactly our shape; its signature is not checked yet, and nothing is believed."""
-    expected = {"alg": current_app.config["JWT_ALGORITHM"], "typ": "JWT"}
-    if _is_asymmetric():
-        expected["kid"] = header.get("kid", "")
-    if header != expected or not isinstance(expected.get("kid", ""), str):
+    key = _named_key(header) if _is_asymmetric() else None
+    expected = {"alg": key.algorithm, "typ": "JWT", "kid": key.kid} if key else {"alg": "HS256", "typ": "JWT"}
+    if header != expected:
         raise pyjwt.InvalidTokenError("a header that this service does not make")
     if not _has_our_claims(claims):
         raise pyjwt.InvalidTokenError("claims that this service does not make")
-    if not _is_asymmetric():
-        secret: str = current_app.config["JWT_SECRET_KEY"]
-        return secret
-    key = verification_key(header["kid"])
+    return key.private_key.public_key() if key else current_app.config["JWT_SECRET_KEY"]
+
+
+def _named_key(header: dict[str, Any]) -> Key:
+    """Return the key that the header names, of whichever algorithm: the one before a change of it verifies on (T12)."""
+    kid = header.get("kid")
+    key = verification_key(kid) if isinstance(kid, str) else None
     if key is None:
         raise pyjwt.InvalidTokenError("a key that is not, or no longer, ours")
-    return key.private_key.public_key()
+    return key
 
 
 def _has_our_claims(claims: dict[str, Any]) -> bool:
@@ -229,7 +232,7 @@ def _has_our_claims(claims: dict[str, Any]) -> bool:
         return False
     lifetime: timedelta = current_app.config[f"JWT_{claims['type'].upper()}_TOKEN_EXPIRES"]
     seconds: int = claims["exp"] - claims["iat"]
-    return 0 < seconds <= lifetime.total_seconds()
+    return 0 < seconds <= ceil(lifetime.total_seconds())  # both are whole, and a lifetime of 1.5 s may lie over two
 
 
 def _identify(claims: Mapping[str, Any]) -> Identity | None:

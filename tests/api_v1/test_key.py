@@ -1,12 +1,16 @@
 """Tokens that other services can verify: signed by a key of ours, whose public half is published (RFC 7517)."""
 
+from datetime import timedelta
+from itertools import product
+
 import jwt as pyjwt
 import pytest
+import time_machine
 from flask import Flask
 from flask.testing import FlaskClient
 
 from apps.services import key as keys
-from apps.utils import jwk
+from apps.utils import clock, jwk
 from tests.support.forge import HEADER, KEY, REFUSAL, claims_of, signed, told
 from tests.support.keys import ALGORITHMS, rotate, signed_with, signing_key_of
 from tests.support.people import People, sign_up_body
@@ -139,16 +143,64 @@ def test_a_refresh_that_cannot_be_signed_retires_nothing(
     assert alice.refresh().status_code == 200
 
 
-@es256
-def test_a_change_of_the_algorithm_needs_a_key_of_the_new_one(app: Flask, client: FlaskClient, people: People) -> None:
-    """T2: tokens of the old one are refused, and no key signs for an algorithm that is not its own."""
+def switch(app: Flask, algorithm: str) -> None:
+    """Start again with another JWT_ALGORITHM."""
+    app.config["JWT_ALGORITHM"] = algorithm
+    keys.init_app(app)
+
+
+@pytest.mark.parametrize("algorithm", [pytest.param("EdDSA", marks=eddsa), pytest.param("ES256", marks=es256)])
+def test_a_key_verifies_by_its_own_algorithm_alone(app: Flask, people: People, algorithm: str) -> None:
+    """T1, I1: a header that names one key beside the algorithm of the other is refused, whoever of the two signs."""
+    other = next(name for name in ALGORITHMS if name != algorithm)
+    switch(app, other)
     rotate(app)
-    before = people.sign_up("alice-liddell")
-    app.config["JWT_ALGORITHM"] = "EdDSA"
-    keys.init_app(app)  # as at the start of a process
-    assert told(before.get("/users/")) == REFUSAL
-    response = client.post("/api/v1/login", json={"username": "alice-liddell", "password": before.password})
-    assert (response.status_code, response.get_json()["error"]["type"]) == NO_SIGNING_KEY
+    other_key = signing_key_of(app)
+    switch(app, algorithm)
     rotate(app)
+    own_key = signing_key_of(app)
+    alice = people.sign_up()
+    for key, by in ((own_key, algorithm), (other_key, other)):
+        for kid, alg in product((own_key.kid, other_key.kid), ALGORITHMS):
+            header = {"alg": alg, "typ": "JWT", "kid": kid}
+            token = signed_with(key.private_key, by, claims_of(alice.access_token), header)
+            is_good = (kid, alg) == (key.kid, by)
+            assert (header, told(alice.get("/users/", token=token)) == REFUSAL) == (header, not is_good)
+
+
+@pytest.mark.stores("sqlite", "postgresql", "mariadb")
+@eddsa
+def test_a_change_of_the_algorithm_ends_no_login(app: Flask, client: FlaskClient, people: People) -> None:
+    """T12: the keys of before verify until the last of their tokens has ended; new tokens are of the new algorithm."""
+    first = rotate(app)
+    alice = people.sign_up("alice-liddell")
+    switch(app, "ES256")
+    assert alice.get("/users/").status_code == 200
+    response = client.post("/api/v1/login", json={"username": "alice-liddell", "password": alice.password})
+    assert (response.status_code, response.get_json()["error"]["type"]) == NO_SIGNING_KEY  # none of EdDSA signs it
+    second = rotate(app)
+    token = alice.refresh().get_json()["data"]["access_token"]
+    assert pyjwt.get_unverified_header(token) == {"alg": "ES256", "typ": "JWT", "kid": second}
+    assert [alice.get("/users/", token=each).status_code for each in (alice.access_token, token)] == [200] * 2
+    assert {key["kid"]: key["alg"] for key in published(client)} == {first: "EdDSA", second: "ES256"}
+    with time_machine.travel(clock.now() + timedelta(seconds=131)):
+        assert told(alice.get("/users/")) == REFUSAL
+        assert alice.refresh().status_code == 200
+    with time_machine.travel(clock.now() + timedelta(seconds=311)):
+        assert told(alice.refresh()) == REFUSAL
+
+
+@pytest.mark.parametrize(("before", "after"), [("HS256", "EdDSA"), ("ES256", "HS256")])
+def test_a_change_from_or_to_hs256_ends_every_login(app: Flask, people: People, before: str, after: str) -> None:
+    """T1: neither a secret verifies beside keys nor keys beside a secret."""
+    app.config["JWT_KEYS_RELOAD"] = 0.1
+    for algorithm in (before, after):
+        if algorithm != "HS256":
+            switch(app, algorithm)
+            rotate(app)
+    switch(app, before)
+    alice = people.sign_up("alice-liddell")
+    switch(app, after)
+    assert told(alice.get("/users/")) == REFUSAL
+    assert told(alice.refresh()) == REFUSAL
     assert people.log_in("alice-liddell").get("/users/").status_code == 200
-    assert told(before.get("/users/")) == REFUSAL

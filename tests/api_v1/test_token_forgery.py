@@ -68,7 +68,7 @@ def wrong_types(claim: str, value: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("claim", [*TEXTS, *TIMES, "fresh"])
 def test_every_claim_is_needed_with_its_own_type(people: People, claim: str, kind: Kind) -> None:
-    """T5, F2."""
+    """T5, F2; F4: so `sub` is a text and no number, in the tokens that are made too."""
     alice = people.sign_up()
     token = token_of(alice, kind)
     odd = wrong_types(claim, claims_of(token)[claim])
@@ -136,6 +136,15 @@ def test_a_clock_that_is_behind_by_the_leeway_takes_the_tokens_of_another(
         alice = people.sign_up()
         clock.shift(timedelta(seconds=-seconds))
         assert alice.get("/users/").status_code == status
+
+
+@pytest.mark.settings(JWT_ACCESS_TOKEN_EXPIRES=1.5, JWT_REFRESH_TOKEN_EXPIRES=2.5)
+@pytest.mark.parametrize("fraction", [0, 0.25, 0.5, 0.75])
+def test_a_token_of_a_lifetime_in_fractions_of_a_second_is_good(people: People, fraction: float) -> None:
+    """T5: whole seconds from `iat` to `exp` are one more or one less than those that it lives."""
+    with time_machine.travel(START + timedelta(seconds=fraction), tick=False):
+        alice = people.sign_up()
+        assert [alice.get("/users/").status_code, alice.refresh().status_code] == [200, 200]
 
 
 WRONG_NAMES: dict[str, tuple[Any, ...]] = {

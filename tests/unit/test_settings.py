@@ -115,6 +115,14 @@ def test_production_does_not_debug(monkeypatch: pytest.MonkeyPatch) -> None:
     assert faults_of() == ["FLASK_DEBUG: must not be on in production"]
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "accepted"), [("HS256", ["HS256"]), ("EdDSA", ["EdDSA", "ES256"]), ("ES256", ["EdDSA", "ES256"])]
+)
+def test_a_secret_and_a_key_are_never_accepted_side_by_side(algorithm: str, accepted: list[str]) -> None:
+    """T1, T2, T12: of the two that keys sign by, both are."""
+    assert create_app("production", **GOOD, JWT_ALGORITHM=algorithm).config["JWT_DECODE_ALGORITHMS"] == accepted
+
+
 def test_an_unknown_profile_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GATEHOUSE_PROFILE", CANARY)
     with pytest.raises(InvalidSettings, match="GATEHOUSE_PROFILE: must be one of") as raised:
