@@ -6,9 +6,11 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
 from unicodedata import normalize
 
 import pytest
+from argon2 import PasswordHasher, extract_parameters
 from flask import Flask
 
 from apps import create_app
@@ -123,6 +125,49 @@ def test_a_hash_of_another_cost_is_outdated(app: Flask, setting: str, value: int
     app.config[f"PASSWORD_{setting}_COST" if setting != "PARALLELISM" else "PASSWORD_PARALLELISM"] = value
     assert password_hash.is_outdated(stored) == is_outdated
     assert password_hash.matches(PASSWORD, stored)
+
+
+@pytest.fixture
+def work(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """The KiB that argon2 was asked to fill, pass by pass."""
+    done: list[int] = []
+
+    class Counted(PasswordHasher):
+        def hash(self, password: str | bytes, *, salt: bytes | None = None) -> str:
+            done.append(self.memory_cost * self.time_cost)
+            return super().hash(password, salt=salt)
+
+        def verify(self, hash: str | bytes, password: str | bytes) -> Literal[True]:  # noqa: A002 (its name there)
+            cost = extract_parameters(str(hash))
+            done.append(cost.memory_cost * cost.time_cost)
+            return super().verify(hash, password)
+
+    monkeypatch.setattr(password_hash, "PasswordHasher", Counted)
+    password_hash._make_hasher.cache_clear()
+    yield done
+    password_hash._make_hasher.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("memory", "passes", "lanes"), [(64, 2, 1), (64, 3, 1), (64, 7, 1), (200, 2, 1), (96, 3, 2), (65, 2, 8), (64, 1, 1)]
+)
+def test_a_wrong_password_costs_the_same_work_after_the_parameters_rose(
+    app: Flask, work: list[int], memory: int, passes: int, lanes: int
+) -> None:
+    """E1: else whoever has not logged in since could be told from who does not exist."""
+    app.config.update(PASSWORD_MEMORY_COST=64, PASSWORD_TIME_COST=2)
+    stored = password_hash.make(PASSWORD)
+    app.config.update(PASSWORD_MEMORY_COST=memory, PASSWORD_TIME_COST=passes, PASSWORD_PARALLELISM=lanes)
+    password_hash.matches(PASSWORD, None)  # which makes the hash of nobody first
+    costs = []
+    for known in (None, stored):
+        work.clear()
+        assert not password_hash.matches("another", known)
+        costs.append(sum(work))
+    assert abs(costs[1] - max(costs[0], 128)) <= 8 * lanes
+    work.clear()
+    assert password_hash.matches(PASSWORD, stored)
+    assert work == [128]  # the right one is hashed anew by the login anyway
 
 
 def test_a_turn_is_given_back_whatever_comes_of_it(app: Flask) -> None:
