@@ -9,10 +9,10 @@ from datetime import timedelta  # noqa: F401
 # server's threads. Processes x this must stay under max_connections. From 1 to 200.
 # DATABASE_POOL_SIZE = 6
 
-# How long to wait for a connection to open, or for one of the pool. From 0:00:01 to 0:01:00.
+# How long to wait for a connection to open, or for one of the pool. From 1 s to 60 s.
 # DATABASE_TIMEOUT = timedelta(seconds=2)
 
-# How long one SQL statement, or its wait for a lock, may take. From 0:00:01 to 0:05:00.
+# How long one SQL statement, or its wait for a lock, may take. From 1 s to 300 s.
 # STATEMENT_TIMEOUT = timedelta(seconds=5)
 
 # Cache and request counters: redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://
@@ -40,22 +40,21 @@ FIELD_INDEX_KEY = "change-me: the output of `openssl rand -base64 32`"
 # Mixed into every password before it is hashed; losing it locks everybody out. Empty: none.
 # PASSWORD_PEPPER = ""
 
-# How long an access token lives. From 0:00:01 to 1 day, 0:00:00.
+# How long an access token lives. From 1 s to 1 d.
 # JWT_ACCESS_TOKEN_EXPIRES = timedelta(seconds=900)
 
-# How long a refresh token lives; a session that is not refreshed ends with it. From 0:00:01 to 365 days,
-# 0:00:00.
-# JWT_REFRESH_TOKEN_EXPIRES = timedelta(seconds=2592000)
+# How long a refresh token lives; a session that is not refreshed ends with it. From 1 s to 365 d.
+# JWT_REFRESH_TOKEN_EXPIRES = timedelta(days=30)
 
 # Whether a refresh also gives a new refresh token and retires the old one (RFC 9700, 4.14.2).
 # JWT_REFRESH_ROTATION = True
 
 # How long a retired refresh token still gets its own successor again, for an answer that was lost. Later use
-# ends the session. From 0:00:00 to 0:01:00.
+# ends the session. From 0 s to 60 s.
 # REFRESH_REUSE_GRACE = timedelta(seconds=10)
 
-# How long a session can live at most, however often it is refreshed. From 0:00:01 to 3650 days, 0:00:00.
-# SESSION_LIFETIME = timedelta(seconds=7776000)
+# How long a session can live at most, however often it is refreshed. From 1 s to 3650 d.
+# SESSION_LIFETIME = timedelta(days=90)
 
 # Live sessions that one user may have. One more ends the one not used for longest. From 1 to 10000.
 # SESSIONS_PER_USER = 100
@@ -78,7 +77,7 @@ FIELD_INDEX_KEY = "change-me: the output of `openssl rand -base64 32`"
 # The `aud` of the tokens (RFC 7519, 4.1.3).
 # JWT_AUDIENCE = "gatehouse"
 
-# How far the clocks of two machines may differ. From 0:00:00 to 0:00:30.
+# How far the clocks of two machines may differ. From 0 s to 30 s.
 # JWT_LEEWAY = timedelta(seconds=10)
 
 # Years; the least age that may sign up. From 0 to 150.
@@ -130,7 +129,7 @@ FIELD_INDEX_KEY = "change-me: the output of `openssl rand -base64 32`"
 # Wrong passwords in a row before an account makes its guesser wait. Counted in the database. From 1 to 100.
 # FAILED_LOGIN_ALLOWANCE = 10
 
-# The longest wait; it starts at a second and doubles with each wrong password. From 0:00:01 to 1 day, 0:00:00.
+# The longest wait; it starts at a second and doubles with each wrong password. From 1 s to 1 d.
 # FAILED_LOGIN_MAX_DELAY = timedelta(seconds=900)
 
 # Proxies of your own in front of the service, whose X-Forwarded-For and -Proto are believed. From 0 to 10.

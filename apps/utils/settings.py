@@ -114,18 +114,18 @@ def _describe(type_: Any) -> str:
 
 def _check(name: str, value: Any, setting: Setting) -> list[str]:
     if setting.minimum is not None and not setting.minimum <= value <= setting.maximum:
-        return [f"must be from {setting.minimum} to {setting.maximum}"]
+        return [f"must be from {_bound(setting.minimum)} to {_bound(setting.maximum)}"]
     values = value if isinstance(value, list) else [value]
     if setting.choices and not (values and set(values) <= set(setting.choices)):
         return [f"must be one of {', '.join(setting.choices)}"]
     if name.endswith("_LIMIT") and not _is_limit(value):
-        return ['must read like "10/minute;100/hour"']
+        return ['must read like "10/minute;100/hour", and none may be 0']
     return []
 
 
 def _is_limit(text: str) -> bool:
     try:
-        return bool(limits.parse_many(text))
+        return all(item.amount for item in limits.parse_many(text))
     except ValueError:
         return False
 
@@ -150,11 +150,26 @@ def example(profile: type, base: type, generated_by: str) -> str:
 def _bounds(setting: Setting) -> str:
     if setting.choices:
         return f" One of {', '.join(setting.choices)}."
-    return "" if setting.minimum is None else f" From {setting.minimum} to {setting.maximum}."
+    return "" if setting.minimum is None else f" From {_bound(setting.minimum)} to {_bound(setting.maximum)}."
+
+
+def _bound(value: Any) -> str:
+    """Return a bound as people write it."""
+    if not isinstance(value, timedelta):
+        return str(value)
+    unit, number = _in_units(value)
+    return f"{number} {unit[0]}"
+
+
+def _in_units(value: timedelta) -> tuple[str, int]:
+    """Return whole days if `value` is so many, else seconds."""
+    days, rest = divmod(value, timedelta(days=1))
+    return ("seconds", int(value.total_seconds())) if rest or not days else ("days", days)
 
 
 def _show(value: Any) -> str:
     """Return Python for `value`, with double quotes."""
     if isinstance(value, timedelta):
-        return f"timedelta(seconds={int(value.total_seconds())})"
+        unit, number = _in_units(value)
+        return f"timedelta({unit}={number})"
     return json.dumps(value) if isinstance(value, (str, list)) else repr(value)
