@@ -98,9 +98,12 @@ FIELD_INDEX_KEY = "change-me: the output of `openssl rand -base64 32`"
 # Passwords that one process hashes at a time: processes x this should not exceed the cores. From 1 to 64.
 # PASSWORD_HASH_CONCURRENCY = 1
 
-# Requests of one process that may wait to hash; keep it under the server's threads. One more gets 503. From 0
-# to 1000.
+# Requests of one process that may wait to hash; keep it under the server's threads. In a burst of sign-ups and
+# logins one more gets 503, with Retry-After. From 0 to 1000.
 # PASSWORD_HASH_QUEUE = 6
+
+# How long a request may wait to hash; then it gets 503. From 1 s to 60 s.
+# PASSWORD_HASH_TIMEOUT = timedelta(seconds=2)
 
 # Refuse the 30,000 passwords that leaks show most often.
 # PASSWORD_BLOCKLIST = True

@@ -12,7 +12,8 @@ from typing import Annotated, Any
 
 from flask import Flask
 
-from apps.utils import database, embedded, jwk
+from apps.utils import embedded
+from apps.utils.libraries import configure_libraries
 from apps.utils.setting_faults import common_faults, production_faults
 from apps.utils.settings import InvalidSettings, Setting, from_environment, from_file, needed_secrets, read_settings
 
@@ -168,11 +169,16 @@ class BaseConfig:
     PASSWORD_HASH_QUEUE: Annotated[
         int,
         Setting(
-            "Requests of one process that may wait to hash; keep it under the server's threads. One more gets 503.",
+            "Requests of one process that may wait to hash; keep it under the server's threads. In a burst of sign-ups "
+            "and logins one more gets 503, with Retry-After.",
             0,
             1_000,
         ),
     ] = 6
+    PASSWORD_HASH_TIMEOUT: Annotated[
+        timedelta,
+        Setting("How long a request may wait to hash; then it gets 503.", timedelta(seconds=1), timedelta(minutes=1)),
+    ] = timedelta(seconds=2)
     PASSWORD_BLOCKLIST: Annotated[bool, Setting("Refuse the 30,000 passwords that leaks show most often.")] = False
 
     # Limits. "10/minute;100/hour" are two at once; the windows slide. All processes count together in Redis; refreshes
@@ -229,6 +235,9 @@ class BaseConfig:
 class DevConfig(BaseConfig):
     """One command on one machine: the tutorial's behaviour."""
 
+    PASSWORD_HASH_QUEUE = 100  # `manage.py run` has a thread for every request
+    PASSWORD_HASH_TIMEOUT = timedelta(seconds=30)
+
 
 class ProdConfig(BaseConfig):
     """What a company runs: explicit secrets or no start."""
@@ -276,28 +285,4 @@ def load_settings(app: Flask, config_name: str | None, overrides: dict[str, Any]
         faults += production_faults(app, published=TestConfig)
     if faults:
         raise InvalidSettings(faults)
-    _configure_libraries(app)
-
-
-def _configure_libraries(app: Flask) -> None:
-    """Say to the libraries, in their words, what the settings mean."""
-    settings = app.config
-    url, options = database.engine_settings(
-        settings["DATABASE_URL"] or embedded.database_url(app),
-        settings["DATABASE_POOL_SIZE"],
-        settings["DATABASE_TIMEOUT"],
-        settings["STATEMENT_TIMEOUT"],
-    )
-    settings.update(
-        SQLALCHEMY_DATABASE_URI=url,
-        SQLALCHEMY_ENGINE_OPTIONS=options,
-        MAX_CONTENT_LENGTH=64 * 1024,
-        # Both where keys sign, so that those of the one before verify on; which one, its key says (services/token.py).
-        JWT_DECODE_ALGORITHMS=["HS256"] if settings["JWT_ALGORITHM"] == "HS256" else list(jwk.ALGORITHMS),
-        JWT_ENCODE_ISSUER=settings["JWT_ISSUER"],
-        JWT_DECODE_ISSUER=settings["JWT_ISSUER"],
-        JWT_ENCODE_AUDIENCE=settings["JWT_AUDIENCE"],
-        JWT_DECODE_AUDIENCE=settings["JWT_AUDIENCE"],
-        JWT_DECODE_LEEWAY=settings["JWT_LEEWAY"],
-        JWT_COOKIE_CSRF_PROTECT=False,  # cookies.py asks for its own proof, without a claim in every token
-    )
+    configure_libraries(app)

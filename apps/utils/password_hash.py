@@ -22,7 +22,6 @@ from apps.errors import Overloaded
 
 T = TypeVar("T")
 
-_QUEUE_TIMEOUT = 2.0  # seconds that a request waits for its turn
 _place = threading.local()  # `is_held`: this thread's request has been admitted
 
 
@@ -98,7 +97,7 @@ def _in_turn(act: Callable[[], T]) -> T:
     hashing: Hashing = current_app.extensions["hashing"]
     with admission():
         future = hashing.threads.submit(act)
-        wait([future], timeout=_QUEUE_TIMEOUT)
+        wait([future], timeout=current_app.config["PASSWORD_HASH_TIMEOUT"].total_seconds())
         if future.cancel():  # it has not begun
             raise Overloaded
         return future.result()

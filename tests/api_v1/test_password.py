@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 from unicodedata import normalize
 
@@ -16,9 +17,10 @@ from flask.testing import FlaskClient
 from sqlalchemy import event
 from werkzeug.test import TestResponse
 
+from apps.config import DevConfig
 from apps.extensions import db
 from apps.models import LoginAttempt, User
-from apps.utils import password_hash
+from apps.utils.settings import declared
 from tests.support.people import PASSWORD, People, sign_up_body
 
 OVERLOADED = (503, "overloaded")
@@ -159,7 +161,7 @@ def test_a_login_is_let_in_when_there_is_no_turn_to_rehash(
     may_end = threading.Event()
 
     def take_every_turn(*_: Any) -> bool:
-        monkeypatch.setattr(password_hash, "_QUEUE_TIMEOUT", 0.01)
+        app.config["PASSWORD_HASH_TIMEOUT"] = timedelta(milliseconds=10)
         app.extensions["hashing"].threads.submit(may_end.wait, 10)
         return True
 
@@ -228,11 +230,11 @@ def test_who_is_refused_for_want_of_a_turn_asks_no_store(app: Flask, people: Peo
 
 
 @pytest.mark.settings(PASSWORD_HASH_CONCURRENCY=1, PASSWORD_HASH_QUEUE=1, FAILED_LOGIN_ALLOWANCE=1)
-def test_who_waited_in_vain_made_no_guess(app: Flask, people: People, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_waited_in_vain_made_no_guess(app: Flask, people: People) -> None:
     """V8: it was counted before the wait, and is taken back."""
     people.sign_up("alice-liddell")
     bob = people.sign_up("bob-the-builder")
-    monkeypatch.setattr(password_hash, "_QUEUE_TIMEOUT", 0.05)
+    app.config["PASSWORD_HASH_TIMEOUT"] = timedelta(milliseconds=50)
     with a_login_that_hashes(app, "alice-liddell"):
         assert [told(log_in(people.client, "bob-the-builder", PASSWORD)) for _ in range(3)] == [OVERLOADED] * 3
         assert failures(app) == [0, 1]
@@ -251,3 +253,17 @@ def test_as_many_as_the_queue_holds_wait_their_turn(app: Flask, people: People) 
                 time.sleep(0.01)
             assert told(log_in(people.client, "alice-liddell", PASSWORD)) == OVERLOADED
         assert (login.result().status_code, second.result().status_code) == (200, 200)
+
+
+@pytest.mark.settings(**{name: getattr(DevConfig, name) for name in declared(DevConfig) if "PASSWORD_" in name})
+@pytest.mark.stores("sqlite")
+def test_fifty_who_want_one_name_wait_their_turn_in_development(app: Flask) -> None:
+    """N1, V8: with the hashes of the README's first command one gets it, and nobody sees a 5xx."""
+    start = threading.Barrier(50)
+
+    def sign_up(_: int) -> int:
+        start.wait()
+        return app.test_client().post("/api/v1/users/", json=sign_up_body("white-rabbit")).status_code
+
+    with ThreadPoolExecutor(50) as pool:
+        assert Counter(pool.map(sign_up, range(50))) == {200: 1, 409: 49}
