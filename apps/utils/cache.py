@@ -113,7 +113,7 @@ class Cache:
 
 
 def _in_memory(app: Flask) -> MemoryCache:
-    return MemoryCache(OneProcess(app.config["SQLALCHEMY_DATABASE_URI"]))
+    return MemoryCache(OneProcess(app.config["SQLALCHEMY_DATABASE_URI"], app.instance_path))
 
 
 def _lifetime() -> float:

@@ -17,7 +17,9 @@ def test_a_second_process_serves_only_after_the_first(tmp_path: Path) -> None:
     with live.live_server(tmp_path / "service", "run", **settings) as first:
         status, answer = first.send("POST", "/api/v1/users/", sign_up_body())
         token = answer["data"]["access_token"]
-        with live.live_server(tmp_path / "service", "run", probe="/healthz", **settings) as second:
+        (tmp_path / "elsewhere").mkdir()
+        elsewhere = {"TMPDIR": str(tmp_path / "elsewhere")}  # as a container or a systemd unit may have
+        with live.live_server(tmp_path / "service", "run", probe="/healthz", **settings, **elsewhere) as second:
             for method, path, body in (("GET", "/api/v1/users/", None), ("POST", "/api/v1/logout", {})):
                 status, answer = second.send(method, path, body, token)
                 assert (status, answer["error"]["type"]) == (503, "second_process")

@@ -1,6 +1,7 @@
 """What the service makes for itself when nothing is configured."""
 
 import json
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -12,9 +13,9 @@ import pytest
 from flask import Flask
 from sqlalchemy import inspect, text
 
-from apps import create_app
+from apps import ROOT, create_app
 from apps.extensions import db
-from apps.utils.embedded import fill_secrets, migrate_embedded
+from apps.utils.embedded import OneProcess, fill_secrets, migrate_embedded
 from tests.support import live
 
 NAMES = ["JWT_SECRET_KEY", "FIELD_ENCRYPTION_KEYS", "FIELD_INDEX_KEY"]
@@ -96,3 +97,35 @@ def test_every_connection_to_sqlite_is_prepared(app: Flask, pragma: str, value: 
     with app.app_context(), db.engine.connect() as first, db.engine.connect() as second:
         answers = [connection.execute(text(f"PRAGMA {pragma}")).scalar() for connection in (first, second)]
     assert answers == [value, value]
+
+
+def is_free(folder: Path, url: str) -> bool:
+    """Whether another process, with a TMPDIR of its own, may have the database."""
+    (folder / "tmp").mkdir(exist_ok=True)
+    code = "import sys; from apps.utils.embedded import OneProcess; print(OneProcess(*sys.argv[1:]).is_ours())"
+    command = [sys.executable, "-c", code, url, str(folder)]
+    return subprocess.check_output(command, cwd=ROOT, env=os.environ | {"TMPDIR": str(folder / "tmp")}) == b"True\n"
+
+
+def test_a_sqlite_file_is_one_processs_whatever_its_name_and_its_tmpdir(tmp_path: Path) -> None:
+    """R6: the lock lies beside the file, so nobody who has the file misses it."""
+    (tmp_path / "link.db").symlink_to(tmp_path / "users.db")
+    urls = [f"sqlite:///{name}" for name in ("users.db", f"{tmp_path}/users.db", "link.db", "file:users.db?uri=true")]
+    assert is_free(tmp_path, urls[0])  # and it ends at once
+    assert OneProcess(urls[0], str(tmp_path)).is_ours()
+    assert (tmp_path / "users.db.lock").exists()
+    assert [url for url in urls if is_free(tmp_path, url)] == []
+    assert [url for url in urls if not OneProcess(url, str(tmp_path)).is_ours()] == []
+    assert is_free(tmp_path, "sqlite:///others.db")
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "sqlite:///file:x?mode=memory&uri=true"])
+def test_a_database_in_memory_needs_no_lock(tmp_path: Path, url: str) -> None:
+    assert OneProcess(url, str(tmp_path)).is_ours()
+    assert is_free(tmp_path, url)
+    assert [path.name for path in tmp_path.iterdir()] == ["tmp"]
+
+
+def test_where_no_lock_can_be_made_no_process_is_the_one(tmp_path: Path) -> None:
+    """V2: nor could the database be."""
+    assert not OneProcess("sqlite:///no/such/folder/users.db", str(tmp_path)).is_ours()
