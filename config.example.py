@@ -108,8 +108,15 @@ FIELD_INDEX_KEY = "change-me: the output of `openssl rand -base64 32`"
 # Refuse the 30,000 passwords that leaks show most often.
 # PASSWORD_BLOCKLIST = True
 
+# Processes of the service in all. What each counts for itself, refreshes and everything while Redis is away, it
+# allows its share of. From 1 to 10000.
+# PROCESSES = 1
+
 # Sign-ups from one address.
 # SIGN_UP_LIMIT = "10/minute;100/day"
+
+# Sign-ups by one name, from anywhere.
+# SIGN_UP_ACCOUNT_LIMIT = "10/minute"
 
 # Logins from one address.
 # LOGIN_LIMIT = "30/minute"
@@ -117,10 +124,10 @@ FIELD_INDEX_KEY = "change-me: the output of `openssl rand -base64 32`"
 # Logins to one account, from anywhere.
 # LOGIN_ACCOUNT_LIMIT = "20/minute"
 
-# Refreshes from one address, by each process.
+# Refreshes from one address.
 # REFRESH_LIMIT = "600/minute"
 
-# Refreshes of one session, by each process.
+# Refreshes of one session.
 # REFRESH_ACCOUNT_LIMIT = "120/minute"
 
 # Updates and deletions by one account.

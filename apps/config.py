@@ -183,11 +183,21 @@ class BaseConfig:
 
     # Limits. "10/minute;100/hour" are two at once; the windows slide. All processes count together in Redis; refreshes
     # alone are counted by each process for itself, so that one costs no second round trip.
+    PROCESSES: Annotated[
+        int,
+        Setting(
+            "Processes of the service in all. What each counts for itself, refreshes and everything while Redis is "
+            "away, it allows its share of.",
+            1,
+            10_000,
+        ),
+    ] = 1
     SIGN_UP_LIMIT: Annotated[str, Setting("Sign-ups from one address.")] = "100/minute"
+    SIGN_UP_ACCOUNT_LIMIT: Annotated[str, Setting("Sign-ups by one name, from anywhere.")] = "60/minute"
     LOGIN_LIMIT: Annotated[str, Setting("Logins from one address.")] = "100/minute"
     LOGIN_ACCOUNT_LIMIT: Annotated[str, Setting("Logins to one account, from anywhere.")] = "60/minute"
-    REFRESH_LIMIT: Annotated[str, Setting("Refreshes from one address, by each process.")] = "600/minute"
-    REFRESH_ACCOUNT_LIMIT: Annotated[str, Setting("Refreshes of one session, by each process.")] = "120/minute"
+    REFRESH_LIMIT: Annotated[str, Setting("Refreshes from one address.")] = "600/minute"
+    REFRESH_ACCOUNT_LIMIT: Annotated[str, Setting("Refreshes of one session.")] = "120/minute"
     UPDATE_ACCOUNT_LIMIT: Annotated[str, Setting("Updates and deletions by one account.")] = "120/minute"
     CLIENT_LIMIT: Annotated[str, Setting("Introspections and revocations from one address.")] = "6000/minute"
     FAILED_LOGIN_ALLOWANCE: Annotated[
@@ -248,6 +258,7 @@ class ProdConfig(BaseConfig):
     SESSION_LIFETIME = timedelta(days=90)
     PASSWORD_BLOCKLIST = True
     SIGN_UP_LIMIT = "10/minute;100/day"
+    SIGN_UP_ACCOUNT_LIMIT = "10/minute"
     LOGIN_LIMIT = "30/minute"
     LOGIN_ACCOUNT_LIMIT = "20/minute"
 
@@ -262,7 +273,7 @@ class TestConfig(BaseConfig):
     PASSWORD_TIME_COST = 1
     PASSWORD_HASH_CONCURRENCY = 8
     PASSWORD_HASH_QUEUE = 100
-    SIGN_UP_LIMIT = LOGIN_LIMIT = LOGIN_ACCOUNT_LIMIT = "100000/minute"
+    SIGN_UP_LIMIT = SIGN_UP_ACCOUNT_LIMIT = LOGIN_LIMIT = LOGIN_ACCOUNT_LIMIT = "100000/minute"
     REFRESH_LIMIT = REFRESH_ACCOUNT_LIMIT = UPDATE_ACCOUNT_LIMIT = "100000/minute"
 
 

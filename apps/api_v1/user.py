@@ -117,6 +117,7 @@ class UserAPI(MethodView):
         form=SignUpForm,
         answer=LoginAnswer,
         limit="SIGN_UP_LIMIT",
+        account_limit="SIGN_UP_ACCOUNT_LIMIT",
         hashes_password=True,
         errors=(UsernameTaken, WeakPassword, NoSigningKey),
     )

@@ -7,9 +7,9 @@ from wtforms import DateTimeLocalField, Form, FormField, IntegerField, StringFie
 from wtforms.validators import InputRequired, Length
 
 from apps.forms.fields import BIRTH, BIRTH_FORMAT, MOBILE, PASSWORD_LENGTH, USERNAME, AgeRange, JsonForm, MayBeAbsent
-from apps.utils.username import MAXIMUM_LENGTH
+from apps.utils.username import MAXIMUM_LENGTH, canonical
 
-USERNAME_LENGTH = Length(4, MAXIMUM_LENGTH)
+USERNAME_LENGTH = Length(4, MAXIMUM_LENGTH)  # for the documents: USERNAME before it knows that, and says it better
 
 
 class InfoForm(Form):
@@ -41,10 +41,14 @@ class SignUpForm(UserForm):
         "info": {"age": 18, "birth": "2023-08-23 12:30:59"},
     }
 
-    username = StringField(validators=[InputRequired(), USERNAME_LENGTH, USERNAME])
+    username = StringField(validators=[InputRequired(), USERNAME, USERNAME_LENGTH])
     password = StringField(validators=[InputRequired(), PASSWORD_LENGTH])
     mobile = StringField(validators=[InputRequired(), MOBILE])
     info = FormField(InfoForm)
+
+    def account_key(self) -> str:
+        """Return the name that sign-ups are counted by."""
+        return canonical(self.data["username"])
 
 
 class UpdateForm(SignUpForm):
@@ -66,7 +70,7 @@ class PatchForm(UserForm):
     action = "update user"
     example: ClassVar[dict[str, Any]] = {"mobile": "13200002222", "info": {"age": 19}}
 
-    username = StringField(validators=[MayBeAbsent(), USERNAME_LENGTH, USERNAME])
+    username = StringField(validators=[MayBeAbsent(), USERNAME, USERNAME_LENGTH])
     password = StringField(validators=[MayBeAbsent(), PASSWORD_LENGTH])
     mobile = StringField(validators=[MayBeAbsent(), MOBILE])
     info = FormField(PatchInfoForm)

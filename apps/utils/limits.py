@@ -1,7 +1,8 @@
 """Limits on requests: sliding windows, counted in Redis by all processes together or, without it, in this one.
 
 Without Redis each process counts for itself, and asks once a second whether it is back. The refreshes are counted so
-always: they are many, and a round trip would cost as much as all the rest of one.
+always: they are many, and a round trip would cost as much as all the rest of one. What a process counts for itself, it
+allows its share of: the limit over `PROCESSES`.
 """
 
 import functools
@@ -29,7 +30,7 @@ _ASK_AGAIN = 1.0  # seconds after which a Redis that failed is asked again
 
 def init_app(app: Flask) -> None:
     """Let `app` count."""
-    app.extensions["limits"] = Limits(app.config["REDIS_URL"], app.config["REDIS_TIMEOUT"])
+    app.extensions["limits"] = Limits(app.config["REDIS_URL"], app.config["REDIS_TIMEOUT"], app.config["PROCESSES"])
 
 
 def count_request(setting: str, who: str) -> None:
@@ -46,11 +47,12 @@ def count_request(setting: str, who: str) -> None:
 class Limits:
     """The counts that this process can see."""
 
-    def __init__(self, redis_url: str, redis_timeout: float) -> None:
+    def __init__(self, redis_url: str, redis_timeout: float, processes: int) -> None:
         """Count in Redis unless `redis_url` is empty; a call to it may take half of `redis_timeout` seconds.
 
-        Half, because a request may count twice.
+        Half, because a request may count twice. `processes` is how many count beside each other.
         """
+        self._processes = processes
         self._here = SlidingWindowCounterRateLimiter(BoundedMemoryStorage())
         self._everywhere = None if redis_url else self._here
         self._connect = functools.partial(_in_redis, redis_url, redis_timeout / 2)
@@ -69,7 +71,7 @@ class Limits:
             else:
                 self._note_success()
                 return seconds
-        return _hit(self._here, item, prefix, setting, who)
+        return _hit(self._here, _share(item, self._processes), prefix, setting, who)
 
     def _may_ask(self) -> bool:
         """Whether Redis answers or, of the requests that find it gone, this is the one to ask again."""
@@ -105,6 +107,12 @@ def _hit(limiter: SlidingWindowCounterRateLimiter, item: RateLimitItem, *who: st
         return 0
     # At the very moment that it names, the count is still at the limit.
     return floor(max(0.0, limiter.get_window_stats(item, *who).reset_time - time.time())) + 1
+
+
+@lru_cache(maxsize=64)
+def _share(item: RateLimitItem, processes: int) -> RateLimitItem:
+    """Return what one of so many processes allows: at least one request."""
+    return type(item)(max(1, item.amount // processes), item.multiples, item.namespace)
 
 
 @lru_cache(maxsize=64)

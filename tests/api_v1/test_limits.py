@@ -46,6 +46,11 @@ COUNTED: dict[str, tuple[Act, Act, Act]] = {
         lambda alice: alice.client.post("/api/v1/users/", json={"not": "a body"}),
         lambda alice: alice.client.post("/api/v1/users/", json=sign_up_body(), **from_address("192.0.2.9")),
     ),
+    "SIGN_UP_ACCOUNT_LIMIT": (
+        lambda alice: alice.client.post("/api/v1/users/", json=sign_up_body("cheshire-cat")),
+        lambda alice: alice.client.post("/api/v1/users/", json=sign_up_body("Cheshire-CAT"), **from_address("::7")),
+        lambda alice: alice.client.post("/api/v1/users/", json=sign_up_body()),
+    ),
     "LOGIN_LIMIT": (
         lambda alice: alice.post("/login", json={"username": alice.username, "password": PASSWORD}),
         lambda alice: alice.post("/login", json={"username": "nobody-of-note", "password": "x"}),
@@ -82,7 +87,7 @@ def test_each_limit_counts_what_it_says_and_nothing_else(app: Flask, people: Peo
     first, second, other = COUNTED[setting]
     alice = people.sign_up()
     app.config[setting] = "2/hour"
-    assert {told(first(alice))[0], told(second(alice))[0]} <= {200, 400, 401}
+    assert {told(first(alice))[0], told(second(alice))[0]} <= {200, 400, 401, 409}
     for act in (first, second):
         answer = act(alice)
         assert told(answer) == BRAKED
@@ -234,6 +239,26 @@ def test_limits_hold_without_redis(database_url: str) -> None:
         assert [sign_up(app.test_client())[0] for _ in range(4)] == [200, 200, 429, 429]
 
 
+@pytest.mark.parametrize(("processes", "share"), [(1, 5), (2, 2), (5, 1), (100, 1)])
+@pytest.mark.stores("sqlite")
+def test_without_redis_each_process_allows_its_share(database_url: str, processes: int, share: int) -> None:
+    """B1, SECURITY 2: a limit of five is five in all, and never none."""
+    limits = {"PROCESSES": processes, "SIGN_UP_LIMIT": "5/hour", "REFRESH_ACCOUNT_LIMIT": "5/hour"}
+    with stores.application(database_url, "", REDIS_URL=NOBODY_LISTENS, **limits) as app:
+        alice = People(app.test_client()).sign_up()
+        assert [sign_up(app.test_client())[0] for _ in range(6)].count(200) == share - 1
+        assert [alice.refresh().status_code for _ in range(6)].count(200) == share
+
+
+@pytest.mark.settings(PROCESSES=2, SIGN_UP_LIMIT="4/hour", REFRESH_ACCOUNT_LIMIT="4/hour")
+@pytest.mark.stores("postgresql")
+def test_with_redis_each_process_allows_its_share_of_the_refreshes_alone(people: People) -> None:
+    """B2: the others are counted together."""
+    alice = people.sign_up()
+    assert [alice.refresh().status_code for _ in range(3)] == [200, 200, 429]
+    assert [sign_up(people.client)[0] for _ in range(4)] == [200, 200, 200, 429]
+
+
 @pytest.mark.stores("postgresql")
 def test_no_name_is_kept_in_redis_in_clear(app: Flask) -> None:
     """L1: people type passwords where the username goes."""
@@ -260,7 +285,7 @@ def test_fifty_transcripts_a_minute_go_through_by_default(app: Flask) -> None:
     assert statuses == [200] * 200
 
 
-@pytest.mark.parametrize("setting", ["SIGN_UP_LIMIT", "LOGIN_LIMIT", "LOGIN_ACCOUNT_LIMIT"])
+@pytest.mark.parametrize("setting", ["SIGN_UP_LIMIT", "SIGN_UP_ACCOUNT_LIMIT", "LOGIN_LIMIT", "LOGIN_ACCOUNT_LIMIT"])
 def test_production_is_stricter_than_development(setting: str) -> None:
     """B1: where strangers are expected."""
     rates = [
