@@ -5,4 +5,4 @@ from flask import Blueprint
 api_v1 = Blueprint("api_v1", __name__)
 
 # They add their routes to it.
-from apps.api_v1 import admin, audit, docs, export, introspection, login, password, session, token, user  # noqa: E402, F401  # noqa: E402, F401
+from apps.api_v1 import admin, audit, docs, export, introspection, login, password, session, token, user  # noqa: E402, F401

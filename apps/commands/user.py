@@ -15,10 +15,10 @@ from apps.utils.embedded import migrate_embedded
 
 
 @click.command("create-admin")
-@click.option("--username", prompt=True)
-@click.option("--mobile", prompt=True)
-@click.option("--age", prompt=True, type=int)
-@click.option("--birth", prompt="Birth (2000-01-31 00:00:00)")
+@click.option("--username", prompt=True, help="The name to log in with; longer than 6 characters.")
+@click.option("--mobile", prompt=True, help="A mobile number; without a country code it is one of PHONE_REGION.")
+@click.option("--age", prompt=True, type=int, help="Years.")
+@click.option("--birth", prompt="Birth (2000-01-31 00:00:00)", help="The day of birth, as 2000-01-31 00:00:00.")
 @click.option("--password-stdin", is_flag=True, help="Read the password from standard input instead of asking for it.")
 @with_appcontext
 def create_admin(username: str, mobile: str, age: int, birth: str, password_stdin: bool) -> None:

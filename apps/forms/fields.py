@@ -75,7 +75,7 @@ class AgeRange:
         NumberRange(self.min, self.max)(form, field)
 
 
-USERNAME = Format("username", r"^\S+$", "No spaces.", username.canonical)
+USERNAME = Format("username", r"^\S+$", "Must hold no spaces, and not be empty.", username.canonical)
 MOBILE = Format("mobile", phone.PATTERN, "Must be a telephone number of 5 to 15 digits.")
 BIRTH = Format(
     "birth", r"^(18|19|20)[0-9]{2}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}$", "Must be like 2023-08-23 12:30:59."

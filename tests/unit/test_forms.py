@@ -110,6 +110,25 @@ def test_an_empty_text_is_not_nothing(name: str) -> None:
     assert list(faults(PatchForm, {name: ""})) == [name]
 
 
+@pytest.mark.parametrize(
+    ("username", "fault"),
+    [
+        ("abc", "longer than 6"),
+        ("abcdef", "longer than 6"),
+        ("张三丰", "longer than 6"),
+        ("x" * 65, "at most 64"),
+        ("a b", "no spaces"),
+        ("", "no spaces, and not be empty"),
+    ],
+)
+def test_a_username_has_one_fault(username: str, fault: str) -> None:
+    """Two texts about its length would contradict each other."""
+    for body in ({"username": username}, sign_up_body() | {"username": username}):
+        form = PatchForm if len(body) == 1 else UpdateForm
+        (text,) = faults(form, body)["username"]
+        assert fault in text or (form is UpdateForm and text == "This field is required.")
+
+
 def test_the_values_are_flat_and_the_birth_is_in_utc() -> None:
     values = read_form(SignUpForm, json.dumps(sign_up_body("alice-liddell")).encode()).values()
     assert values["birth"] == datetime(2000, 1, 31, 12, 30, 59, tzinfo=UTC)
