@@ -139,9 +139,7 @@ def _is_behind(column: Any, key: Any, user_id: int, *, is_descending: bool) -> C
 @transactional
 def _block(user_id: int, author: Author) -> tuple[User, list[Session]]:
     user = lock_user_to_remove(user_id, author)
-    if user.block_time:
-        return user, []
-    user.block_time = clock.now()
+    user.block_time = user.block_time or clock.now()
     ended = end_other_sessions(user_id, None, "blocked")
     record("user.block", user_id)
     return user, ended
@@ -158,9 +156,8 @@ def _end_sessions(user_id: int, author: Author) -> list[Session]:
 @transactional
 def _unblock(user_id: int, author: Author) -> User:
     user = lock_user(user_id, author)
-    if user.block_time:
-        user.block_time = None
-        record("user.unblock", user_id)
+    user.block_time = None
+    record("user.unblock", user_id)
     return user
 
 
@@ -168,6 +165,5 @@ def _unblock(user_id: int, author: Author) -> User:
 def _change_role(user_id: int, role: str, author: Author) -> User:
     user = lock_user(user_id, author) if role == "admin" else lock_user_to_remove(user_id, author)
     before, user.role = user.role, role
-    if role != before:
-        record("user.change_role", user_id, before=before, after=role)
+    record("user.change_role", user_id, before=before, after=role)
     return user

@@ -87,16 +87,6 @@ def test_an_account_with_an_unreadable_mobile_is_found_and_mended(app: Flask, pe
     assert do(admin, "read", alice.id).get_json()["data"]["mobile"] == "13200002222"
 
 
-@pytest.mark.stores("sqlite")
-def test_what_changes_nothing_is_no_event(people: People) -> None:
-    """L3: the audit tells of changes."""
-    admin, alice = people.admin(), people.sign_up()
-    for act in ("demote", "unblock", "block", "block", "unblock", "unblock"):
-        assert do(admin, act, alice.id).status_code == 200
-    events = admin.get(f"/audit?user_id={alice.id}").get_json()["data"]["data"]
-    assert [event["event"] for event in events] == ["user.unblock", "user.block", "user.sign_up"]
-
-
 @pytest.mark.settings(FAILED_LOGIN_ALLOWANCE=3)
 @pytest.mark.stores("sqlite")
 def test_an_admin_who_guesses_does_not_keep_the_owner_waiting(people: People) -> None:
