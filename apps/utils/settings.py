@@ -1,6 +1,7 @@
 """Reading the settings: profile, then config.py, then the environment. What is wrong with them: setting_faults.py."""
 
 import json
+import re
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from flask import Config, Flask
 
 PLACEHOLDER = "change-me"
 _SHORT_NAMES = ("DATABASE_URL", "REDIS_URL", "SENTRY_DSN")
+# What Kubernetes puts into every pod of a namespace that has a Service named `gatehouse`: nobody's settings.
+_OF_KUBERNETES = re.compile("SERVICE_HOST|(SERVICE_)?PORT(_.+)?")
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ def from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     given: dict[str, Any] = {name: environ[name] for name in _SHORT_NAMES if name in environ}
     given |= {name.removeprefix(prefix): value for name, value in environ.items() if name.startswith(prefix)}
     given.pop("PROFILE", None)  # which profile: read by load_settings
-    return given
+    return {name: value for name, value in given.items() if not _OF_KUBERNETES.fullmatch(name)}
 
 
 def _convert(value: Any, type_: Any) -> Any:

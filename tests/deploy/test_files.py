@@ -135,6 +135,7 @@ def pods() -> list[tuple[str, dict[str, Any]]]:
 def test_every_pod_is_without_rights(name: str, pod: dict[str, Any]) -> None:
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["automountServiceAccountToken"] is False
+    assert pod["enableServiceLinks"] is False  # GATEHOUSE_PORT and the like are no settings
     for container in pod["containers"]:
         context = container["securityContext"]
         assert context["readOnlyRootFilesystem"] is True

@@ -145,6 +145,17 @@ def test_the_environment_gives_every_setting_and_two_short_forms() -> None:
     assert from_environment(environ | others) == {"CACHE_TTL": "7", "DATABASE_URL": "a", "REDIS_URL": "c"}
 
 
+def test_what_kubernetes_adds_for_a_service_named_gatehouse_is_no_setting() -> None:
+    """S1: what it makes of one port named http stops no pod; what only looks like it is refused as ever."""
+    address = {"PORT": "tcp://10.0.0.7:80", "PORT_80_TCP": "tcp://10.0.0.7:80", "SERVICE_HOST": "10.0.0.7"}
+    ports = {"PORT_80_TCP_PORT": "80", "SERVICE_PORT": "80", "SERVICE_PORT_HTTP": "80"}
+    others = {"PORT_80_TCP_ADDR": "10.0.0.7", "PORT_80_TCP_PROTO": "tcp"}
+    environ = {f"GATEHOUSE_{name}": value for name, value in (address | ports | others).items()}
+    assert from_environment(environ) == {}
+    near = {"SERVICE": "1", "SERVICE_HOSTS": "1", "PORTS": "1", "REDIS_PORT": "1"}
+    assert from_environment({f"GATEHOUSE_{name}": value for name, value in near.items()}) == near
+
+
 def python(folder: Path, code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run Python where this code lies in `folder`, with its own config.py."""
     live.checkout(folder)
