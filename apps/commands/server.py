@@ -1,11 +1,16 @@
 """Serving: the development server and the one for production."""
 
+import functools
 import os
 import signal
+import socket
 import sys
+import threading
+import time
 from contextlib import AbstractContextManager, nullcontext
 from ipaddress import ip_address
 from typing import Any
+from wsgiref.types import WSGIApplication
 
 import click
 from flask import current_app
@@ -17,6 +22,8 @@ from apps import ROOT
 from apps.extensions import db
 from apps.utils.database import most_connections
 from apps.utils.embedded import migrate_embedded
+
+_LAST_REQUESTS = 30  # seconds that a worker has to answer what it has begun
 
 
 class IpAddress(click.ParamType[str]):
@@ -83,6 +90,7 @@ def serve(host: str, port: int, workers: int, threads: int) -> None:
         raise click.UsageError(
             "more than one worker needs REDIS_URL: without it each process would cache for itself alone"
         )
+    _refuse_taken_address(host, port)
     _warn_of_too_few_connections(workers)
     from granian import Granian
     from granian.constants import Interfaces
@@ -97,11 +105,38 @@ def serve(host: str, port: int, workers: int, threads: int) -> None:
         workers=workers,
         blocking_threads=threads,
         respawn_failed_workers=True,
-        workers_kill_timeout=30,
+        workers_kill_timeout=_LAST_REQUESTS,
         websockets=False,
     )
     with _shared_metrics():
-        server.serve()
+        server.serve(target_loader=functools.partial(_load_in_worker, os.getpid()))
+
+
+def _refuse_taken_address(host: str, port: int) -> None:
+    """Granian's workers share their port (SO_REUSEPORT), and would share it with another service as well."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as there may be connections of a service before
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise click.UsageError(f"cannot listen on {host}, port {port}: {error.strerror}") from None
+
+
+def _load_in_worker(main_process: int, _target: str) -> WSGIApplication:
+    """Return the application to a worker, which from now on ends when the main process is gone."""
+    threading.Thread(target=_end_with, args=(main_process,), daemon=True).start()
+    from wsgi import app
+
+    return app
+
+
+def _end_with(main_process: int) -> None:
+    """Do what the main process can do no more after a SIGKILL: stop this worker, which would serve on for ever."""
+    while os.getppid() == main_process:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_LAST_REQUESTS)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _warn_of_too_few_connections(workers: int) -> None:

@@ -135,9 +135,9 @@ def test_serve_warns_of_more_connections_than_the_database_allows(
     app: Flask, monkeypatch: pytest.MonkeyPatch, workers: int, is_warned: bool
 ) -> None:
     """F17: by what the database itself says, before the busiest hour does."""
-    monkeypatch.setattr("granian.Granian.serve", lambda self: None)
+    monkeypatch.setattr("granian.Granian.serve", lambda self, **_: None)
     monkeypatch.setitem(app.config, "REDIS_URL", "redis://127.0.0.1:1")
-    result = invoke(app, "serve", f"--workers={workers}")
+    result = invoke(app, "serve", "--port=0", f"--workers={workers}")
     assert result.exit_code == 0
     assert ("may open 10000 connections" in result.stderr) == is_warned
 
