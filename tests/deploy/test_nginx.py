@@ -2,73 +2,28 @@
 
 import json
 import os
-import re
 import signal
 import socket
-import ssl
 import subprocess
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from email.message import Message
+from contextlib import ExitStack
+from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from flask import Flask
 
-from apps import ROOT
+from apps.utils.headers import HEADERS
+from tests.faults.bench.stores import children
 from tests.support import live, programs
-from tests.support.people import bearer, sign_up_body
+from tests.support.nginx import Answer, Front, nginx, write_upstream
+from tests.support.people import sign_up_body
 
 pytestmark = [pytest.mark.stores("postgresql"), pytest.mark.timeout(180)]
-
-NGINX = ROOT / "deploy" / "nginx"
-MAIN = """daemon off;
-{user}
-pid {folder}/nginx.pid;
-error_log {folder}/error.log;
-worker_processes 1;
-events {{}}
-http {{
-    access_log off;
-    {places}
-    include {folder}/upstream.conf;
-    include {folder}/gatehouse.conf;
-}}
-"""
-_TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-
-
-class Answer(NamedTuple):
-    status: int
-    headers: Message
-    body: Any
-
-
-class Front:
-    """The public side: requests as a client on the network sends them, over TLS."""
-
-    def __init__(self, port: int, certificate: Path) -> None:
-        self.url = f"https://localhost:{port}"
-        self.context = ssl.create_default_context(cafile=certificate)
-
-    def send(self, method: str, path: str, token: str = "", body: Any = None, **headers: str) -> Answer:
-        headers |= bearer(token) if token else {}
-        data = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
-        if data is not None:
-            headers["Content-Type"] = "application/json"
-        request = urllib.request.Request(self.url + path, data, headers, method=method)
-        try:
-            with urllib.request.urlopen(request, context=self.context, timeout=30) as response:
-                return Answer(response.status, response.headers, json.load(response))
-        except urllib.error.HTTPError as error:
-            with error:
-                return Answer(error.code, error.headers, json.load(error))
 
 
 class Deployment(NamedTuple):
@@ -111,53 +66,6 @@ def deployment(app: Flask, tmp_path: Path) -> Iterator[Deployment]:
             time.sleep(1)  # nginx's processes of before end what they have begun
 
         yield Deployment(front, start, servers, take_out)
-
-
-@contextmanager
-def nginx(program: str, folder: Path, ports: list[int]) -> Iterator[Front]:
-    """Run nginx on the site's own files; only ports and places are changed."""
-    certificate, key = folder / "gatehouse.crt", folder / "gatehouse.key"
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days=1"]
-    command += ["-subj=/CN=localhost", "-addext=subjectAltName=DNS:localhost", f"-keyout={key}", f"-out={certificate}"]
-    subprocess.run(command, check=True, capture_output=True)
-    plain, tls = live.free_port(), live.free_port()
-    site = (NGINX / "gatehouse.conf").read_text().replace("/etc/gatehouse/tls", str(folder))
-    site = re.sub(r"listen 80;", f"listen 127.0.0.1:{plain};", site)
-    site = re.sub(r"listen 443 ", f"listen 127.0.0.1:{tls} ", site)
-    (folder / "gatehouse.conf").write_text(site)
-    write_upstream(folder, ports)
-    places = " ".join(f"{name}_temp_path {folder}/{name};" for name in _TEMPORARY)
-    (folder / "nginx.conf").write_text(
-        MAIN.format(folder=folder, places=places, user="user root;" if os.geteuid() == 0 else "")
-    )
-    subprocess.run([program, "-t", "-q", "-c", folder / "nginx.conf"], check=True, capture_output=True, text=True)
-    process = subprocess.Popen([program, "-c", folder / "nginx.conf"])
-    try:
-        front = Front(tls, certificate)
-        wait_until_open(tls)
-        yield front
-    finally:
-        process.send_signal(signal.SIGQUIT)
-        process.wait(20)
-
-
-def write_upstream(folder: Path, ports: list[int], out: int | None = None) -> None:
-    upstream = (NGINX / "upstream-local.conf").read_text()
-    for which, port in enumerate(ports):
-        down = " down" if which == out else ""
-        upstream = re.sub(rf":500{which} ([^;]*);", rf":{port} \1{down};", upstream)
-    (folder / "upstream.conf").write_text(upstream)
-
-
-def wait_until_open(port: int) -> None:
-    for _ in range(200):
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return
-    raise AssertionError("nginx does not listen")
 
 
 def test_two_processes_behind_nginx_are_one_service(deployment: Deployment) -> None:
@@ -203,13 +111,64 @@ def test_nginx_refuses_in_the_envelope(deployment: Deployment, tmp_path: Path) -
     assert set(gone.body) == {"code", "data", "error", "message", "state"}
 
 
-def test_a_killed_process_is_not_noticed(deployment: Deployment) -> None:
-    """V4: nginx goes on with the other one."""
+def exchange(port: int, request: bytes, tls: Front | None = None) -> Answer:
+    """Send what no HTTP client would send."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as plain:
+        connection = tls.context.wrap_socket(plain, server_hostname="localhost") if tls else plain
+        with connection:
+            connection.sendall(request)
+            response = HTTPResponse(connection)
+            response.begin()
+            return Answer(response.status, response.headers, json.load(response))
+
+
+HEAD = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
+UNREADABLE = {
+    "a header of 9 kB": (HEAD + b"X: " + b"x" * 9_000 + b"\r\n\r\n", 431, "request_header_fields_too_large"),
+    "a path of 9 kB": (b"GET /" + b"x" * 9_000 + b" HTTP/1.1\r\n\r\n", 414, "request_uri_too_long"),
+    "no Host": (b"GET / HTTP/1.1\r\n\r\n", 400, "bad_request"),
+    "no HTTP": (b"\x00\r\n\r\n", 400, "bad_request"),
+    "another HTTP": (b"GET / HTTP/3.0\r\nHost: localhost\r\n\r\n", 505, "http_version_not_supported"),
+    "another framing": (HEAD + b"Transfer-Encoding: gzip\r\n\r\n", 501, "not_implemented"),
+    "TRACE": (b"TRACE / HTTP/1.1\r\nHost: localhost\r\n\r\n", 501, "not_implemented"),
+    "the place of the refusals": (b"GET /refused HTTP/1.1\r\nHost: localhost\r\n\r\n", 404, "not_found"),
+}
+
+
+def test_what_nginx_cannot_read_it_refuses_in_the_envelope(deployment: Deployment) -> None:
+    """I4, I6: with the headers of the service, and without its own version."""
     front = deployment.front
+    for name, (request, status, type_) in UNREADABLE.items():
+        refused = exchange(front.port, request, front)
+        assert (name, refused.status, refused.body["code"]) == (name, status, status)
+        assert refused.body["error"]["type"] == type_
+        assert HEADERS.items() <= dict(refused.headers).items()
+        assert refused.headers["Server"] == "nginx"
+        assert set(refused.body) == {"code", "data", "error", "message", "state"}
+
+
+def test_whoever_speaks_no_tls_is_told_to(deployment: Deployment) -> None:
+    """I6: on the port for TLS, and on the other whatever is asked; no version is told."""
+    front = deployment.front
+    wild = [UNREADABLE[name][0] for name in ("a path of 9 kB", "a header of 9 kB", "no Host", "no HTTP", "TRACE")]
+    for port, request in ((front.port, HEAD + b"\r\n"), *((front.plain, sent) for sent in (HEAD + b"\r\n", *wild))):
+        refused = exchange(port, request)
+        assert (refused.status, refused.body["error"]["type"]) == (403, "https_required")
+        assert (refused.headers["Server"], refused.headers["Content-Type"]) == ("nginx", "application/json")
+        assert (refused.headers["Cache-Control"], refused.headers["X-Content-Type-Options"]) == ("no-store", "nosniff")
+
+
+def test_a_killed_process_is_not_noticed(deployment: Deployment, tmp_path: Path) -> None:
+    """V4: nginx meets the one where nobody listens any more, and goes on with the other one."""
+    front, (killed, other) = deployment.front, deployment.servers.values()
     token = front.send("POST", "/api/v1/users/", body=sign_up_body()).body["data"]["access_token"]
-    deployment.servers[0].process.kill()
-    deployment.servers[0].process.wait()
+    for process in (killed.process.pid, *children(killed.process.pid)):  # all at once: else a worker serves on a while
+        os.kill(process, signal.SIGKILL)
+    killed.process.wait()
+    before = other.log.count('"/api/v1/users/"')
     assert {front.send("GET", "/api/v1/users/", token).status for _ in range(10)} == {200}
+    assert other.log.count('"/api/v1/users/"') == before + 10
+    assert "Connection refused" in (tmp_path / "error.log").read_text()
 
 
 def test_a_rolling_restart_fails_no_request(deployment: Deployment) -> None:
