@@ -143,6 +143,23 @@ def test_every_pod_is_without_rights(name: str, pod: dict[str, Any]) -> None:
         assert context["capabilities"] == {"drop": ["ALL"]}
 
 
+def test_the_image_can_be_built_with_what_observes_it() -> None:
+    """docs/observability.md: the build argument names a lock that is copied into the build, and holds the other one."""
+    (name,) = re.findall(r"--build-arg REQUIREMENTS=([\w.-]+)", (ROOT / "docs" / "observability.md").read_text())
+    dockerfile = (DEPLOY / "Dockerfile").read_text()
+    assert re.search(r"^ARG REQUIREMENTS=requirements.txt$", dockerfile, re.M)
+    assert name in re.findall(r"^COPY (requirements.*) \./$", dockerfile, re.M)[0].split()
+    pins = [set(re.findall(r"^[\w.-]+==\S+", (ROOT / lock).read_text(), re.M)) for lock in (name, "requirements.txt")]
+    assert pins[0] > pins[1]
+
+
+def test_the_pods_are_reached_by_the_ingress_and_by_prometheus_alone() -> None:
+    (policy,) = (d for d in documents(DEPLOY / "kubernetes" / "gatehouse.yaml") if d["kind"] == "NetworkPolicy")
+    sources = [source for rule in policy["spec"]["ingress"] for source in rule["from"]]
+    names = [source["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"] for source in sources]
+    assert names == ["ingress-nginx", "monitoring"]
+
+
 @pytest.mark.stores("sqlite")
 def test_the_probes_are_those_of_the_service(app: Flask) -> None:
     """V2: liveness asks no store."""
