@@ -44,7 +44,7 @@ class Node:
 
     def start(self, nodes: "list[Node]", *, is_first: bool = False) -> None:
         others = ",".join(f"127.0.0.1:{node.gcomm}" for node in nodes)
-        cluster = [
+        cluster = [  # wsrep-sync-wait: docs/scaling.md asks for it, without it a node may answer with what was before
             *("--wsrep-on=ON", f"--wsrep-provider={PROVIDER}", "--binlog-format=ROW", "--innodb-autoinc-lock-mode=2"),
             *(f"--wsrep-cluster-address=gcomm://{others}", "--wsrep-node-address=127.0.0.1", "--wsrep-sync-wait=1"),
             f"--wsrep-provider-options=gmcast.listen_addr=tcp://127.0.0.1:{self.gcomm};ist.recv_addr=127.0.0.1:{self.ist}",
