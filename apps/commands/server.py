@@ -85,6 +85,9 @@ def serve(host: str, port: int, workers: int, threads: int) -> None:
     """Serve for production, with granian.
 
     SIGTERM and Ctrl-C stop it after the requests under way are answered. More than one worker needs REDIS_URL.
+
+    Put a proxy in front that hands on whole request bodies only, as deploy/nginx does: here, a client that stalls in
+    the middle of one holds a thread.
     """
     if workers > 1 and not current_app.config["REDIS_URL"]:
         raise click.UsageError(

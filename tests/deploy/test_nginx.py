@@ -25,6 +25,8 @@ from tests.support.people import sign_up_body
 
 pytestmark = [pytest.mark.stores("postgresql"), pytest.mark.timeout(180)]
 
+THREADS = 8
+
 
 class Deployment(NamedTuple):
     front: Front
@@ -52,7 +54,7 @@ def deployment(app: Flask, tmp_path: Path) -> Iterator[Deployment]:
         folder = tmp_path / f"process-{which}"
         folder.mkdir(exist_ok=True)
         live.checkout(folder)
-        servers[which] = live.start(folder, ports[which], "serve", "--threads=8", **environment)
+        servers[which] = live.start(folder, ports[which], "serve", f"--threads={THREADS}", **environment)
 
     with ExitStack() as stack:
         stack.callback(lambda: [live.stop(server.process) for server in servers.values()])
@@ -156,6 +158,25 @@ def test_whoever_speaks_no_tls_is_told_to(deployment: Deployment) -> None:
         assert (refused.status, refused.body["error"]["type"]) == (403, "https_required")
         assert (refused.headers["Server"], refused.headers["Content-Type"]) == ("nginx", "application/json")
         assert (refused.headers["Cache-Control"], refused.headers["X-Content-Type-Options"]) == ("no-store", "nosniff")
+
+
+def test_slow_clients_hold_no_thread_of_the_service(deployment: Deployment) -> None:
+    """V9: nginx hands a request on when its body is whole, so more stalled ones than there are threads harm nobody."""
+    front = deployment.front
+    signed_up = sign_up_body()
+    token = front.send("POST", "/api/v1/users/", body=signed_up).body["data"]["access_token"]
+    head = f"POST /api/v1/logout HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n"
+    stalled = f"{head}Content-Type: application/json\r\nContent-Length: 50\r\n\r\n{{".encode()
+    with ExitStack() as stack:
+        for _ in range(2 * THREADS + 4):
+            plain = socket.create_connection(("127.0.0.1", front.port), timeout=30)
+            connection = stack.enter_context(front.context.wrap_socket(plain, server_hostname="localhost"))
+            connection.sendall(stalled)
+        login = {name: signed_up[name] for name in ("username", "password")}
+        assert {front.send("POST", "/api/v1/login", body=login).status for _ in range(4)} == {200}
+        for server in deployment.servers.values():
+            assert live.is_ready(int(server.url.rpartition(":")[2]))
+            assert '"/api/v1/logout"' not in server.log
 
 
 def test_a_killed_process_is_not_noticed(deployment: Deployment, tmp_path: Path) -> None:
