@@ -13,15 +13,17 @@ from typing import Any
 from wsgiref.types import WSGIApplication
 
 import click
-from flask import current_app
+from flask import Flask, current_app
 from flask.cli import with_appcontext
 from sqlalchemy.exc import OperationalError
+from werkzeug.exceptions import default_exceptions
 from werkzeug.serving import WSGIRequestHandler, run_simple
 
 from apps import ROOT
 from apps.extensions import db
 from apps.utils.database import most_connections
 from apps.utils.embedded import migrate_embedded
+from apps.utils.headers import HEADERS
 
 _LAST_REQUESTS = 30  # seconds that a worker has to answer what it has begun
 
@@ -49,6 +51,19 @@ class QuietHandler(WSGIRequestHandler):
     def version_string(self) -> str:
         """Return the Server header."""
         return "gatehouse"
+
+    def send_error(self, code: int, *_said: Any, **_by_name: Any) -> None:
+        """Refuse in the envelope what is no HTTP; what was sent is neither told nor logged, for it may hold a token."""
+        app: Flask = self.server.app  # type: ignore[assignment]
+        with app.test_request_context():
+            response = app.make_response(app.handle_user_exception(default_exceptions[code]()))
+        self.request_version = self.protocol_version  # a line that names none would get no headers
+        self.send_response(code)
+        for name, value in (*HEADERS.items(), *response.headers, ("Connection", "close")):
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(response.get_data())
 
 
 @click.command()
