@@ -16,6 +16,7 @@ from apps.commands.key import key_commands
 from apps.commands.server import run, serve
 from apps.commands.session import session_commands
 from apps.commands.user import create_admin
+from apps.utils import logs
 from apps.utils.database import bind_migrations
 from apps.utils.settings import InvalidSettings
 
@@ -26,6 +27,7 @@ def main() -> None:
         app = create_app()
     except InvalidSettings as error:
         sys.exit(str(error))
+    logs.configure(app.config["LOG_LEVEL"], "stderr")  # what a command prints is for whoever reads its output
     app.cli.help = "Gatehouse: user accounts and tokens."
     try:
         app.cli(prog_name="manage.py", obj=ScriptInfo(create_app=lambda: app))

@@ -21,6 +21,7 @@ from werkzeug.serving import WSGIRequestHandler, run_simple
 
 from apps import ROOT
 from apps.extensions import db
+from apps.utils import logs
 from apps.utils.database import most_connections
 from apps.utils.embedded import migrate_embedded
 from apps.utils.headers import HEADERS
@@ -78,6 +79,7 @@ def run(host: str, port: int, reload: bool) -> None:
     """
     app = current_app._get_current_object()  # type: ignore[attr-defined]
     migrate_embedded(app)
+    logs.configure(app.config["LOG_LEVEL"])  # on stdout, as the workers of `serve` do
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # as the first process of a container it would be ignored
     run_simple(host, port, app, threaded=True, use_reloader=reload, request_handler=QuietHandler)
 

@@ -1,4 +1,4 @@
-"""Logs: JSON lines on stdout, one a request, each with its request id and no secret.
+"""Logs: JSON lines on stdout (of a command on stderr), one a request, each with its request id and no secret.
 
 A line never holds a body, a header, a query string or a token. Line breaks are escaped, so nobody forges a line.
 """
@@ -47,18 +47,18 @@ class Formatter(logging.Formatter):
         return _DETAIL.sub("", super().formatException(ei))
 
 
-def configure(level: str) -> None:
-    """Write the lines of this service from `level` on, and those of the audit always."""
+def configure(level: str, stream: str = "stdout") -> None:
+    """Write the lines of this service from `level` on, and those of the audit always, to "stdout" or "stderr"."""
     logging.config.dictConfig(
         {
             "version": 1,
             "disable_existing_loggers": False,
             "formatters": {"json": {"()": Formatter}},
             "handlers": {
-                "stdout": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "json"}
+                "lines": {"class": "logging.StreamHandler", "stream": f"ext://sys.{stream}", "formatter": "json"}
             },
             "loggers": {
-                "apps": {"handlers": ["stdout"], "level": level, "propagate": False},
+                "apps": {"handlers": ["lines"], "level": level, "propagate": False},
                 "apps.services.audit": {"level": "INFO"},  # never silenced
             },
         }
