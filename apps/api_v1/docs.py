@@ -4,7 +4,7 @@ from pathlib import Path
 
 import flask_swagger_ui
 import msgspec
-from flask import Response, abort, send_from_directory
+from flask import Response, abort, send_from_directory, url_for
 
 from apps.api_v1 import api_v1
 from apps.utils import openapi
@@ -15,23 +15,24 @@ _SWAGGER_UI = Path(flask_swagger_ui.__file__).parent / "dist"
 _ASSETS = ("swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png")
 _POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'"
 
+# Whole paths: a relative link would be another one at /docs/ than at /docs.
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <title>Gatehouse API</title>
-<link rel="stylesheet" href="docs/swagger-ui.css">
-<link rel="icon" href="docs/favicon-32x32.png">
+<link rel="stylesheet" href="{docs}/swagger-ui.css">
+<link rel="icon" href="{docs}/favicon-32x32.png">
 </head>
 <body>
 <div id="page"></div>
-<script src="docs/swagger-ui-bundle.js"></script>
-<script src="docs/start.js"></script>
+<script src="{docs}/swagger-ui-bundle.js"></script>
+<script src="{docs}/start.js"></script>
 </body>
 </html>
 """
 # validatorUrl null: the page asks no other server anything.
-_START = 'SwaggerUIBundle({url: "openapi.json", dom_id: "#page", validatorUrl: null, tryItOutEnabled: true});\n'
+_START = 'SwaggerUIBundle({url: "%s", dom_id: "#page", validatorUrl: null, tryItOutEnabled: true});\n'
 
 
 @api_v1.get("/openapi.json")
@@ -45,7 +46,7 @@ def openapi_json() -> Response:
 @endpoint(policy=Policy.ANYONE, answer=None)
 def docs() -> Response:
     """Answer with the documentation page."""
-    response = Response(_PAGE, mimetype="text/html")
+    response = Response(_PAGE.format(docs=url_for(".docs")), mimetype="text/html")
     response.headers["Content-Security-Policy"] = f"{_POLICY}; frame-ancestors 'none'"
     return response
 
@@ -55,7 +56,7 @@ def docs() -> Response:
 def docs_asset(asset: str) -> Response:
     """Answer with a file of the page."""
     if asset == "start.js":
-        return Response(_START, mimetype="text/javascript")
+        return Response(_START % url_for(".openapi_json"), mimetype="text/javascript")
     if asset not in _ASSETS:
         abort(404)
     return send_from_directory(_SWAGGER_UI, asset, max_age=3600)

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
+from flask.testing import FlaskClient
 
 from tests.support import programs
 from tests.support.live import Live, live_server
@@ -38,18 +39,18 @@ class Page:
     asked: set[str]  # the URLs that the page, not the browser, asked for
 
 
-@pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+@pytest.fixture(scope="module", params=["/api/v1/docs", "/api/v1/docs/"])
+def page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     if not programs.find("chromium"):
         pytest.skip("no chromium here")
     with live_server(tmp_path_factory.mktemp("docs_page")) as live:
-        yield browse(live)
+        yield browse(live, request.param)
 
 
-def browse(live: Live) -> Page:
+def browse(live: Live, path: str) -> Page:
     net_log = live.folder / "net.json"
     places = [f"--user-data-dir={live.folder / 'profile'}", f"--log-net-log={net_log}"]
-    command = [programs.find("chromium") or "", *_FLAGS, *places, "--dump-dom", f"{live.url}/api/v1/docs"]
+    command = [programs.find("chromium") or "", *_FLAGS, *places, "--dump-dom", f"{live.url}{path}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=True)
     console = [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
     return Page(live, done.stdout, console, asked_by(live.url, net_log))
@@ -85,3 +86,17 @@ def test_every_part_of_the_page_is_there(page: Page) -> None:
     statuses = [line["status"] for line in lines if (line.get("route") or "").startswith("/api/v1/docs")]
     assert len(statuses) >= 4
     assert set(statuses) == {200}
+
+
+@pytest.mark.stores("sqlite")
+def test_the_page_works_below_another_path(client: FlaskClient) -> None:
+    """DESIGN 5: behind a balancer that gives a part of its paths to the service (SCRIPT_NAME)."""
+    mounted = {"SCRIPT_NAME": "/accounts"}
+    links = re.findall(r'(?:src|href)="([^"]*)"', client.get("/api/v1/docs", environ_overrides=mounted).text)
+    assert len(links) == 4
+    assert all(link.startswith("/accounts/api/v1/docs/") for link in links)
+    for link in links:
+        with client.get(link.removeprefix("/accounts")) as part:
+            assert part.status_code == 200
+    start = client.get("/api/v1/docs/start.js", environ_overrides=mounted)
+    assert '"/accounts/api/v1/openapi.json"' in start.text
