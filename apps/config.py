@@ -269,6 +269,7 @@ class TestConfig(BaseConfig):
     JWT_SECRET_KEY = "test-jwt-secret-key-of-the-suite-only"  # noqa: S105
     FIELD_ENCRYPTION_KEYS = ["test-field-encryption-key-of-the-suite"]
     FIELD_INDEX_KEY = "test-field-index-key-of-the-suite-only"
+    REDIS_TIMEOUT = 1.0  # the machine of the suite is busy
     PASSWORD_MEMORY_COST = 8
     PASSWORD_TIME_COST = 1
     PASSWORD_HASH_CONCURRENCY = 8

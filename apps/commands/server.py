@@ -95,7 +95,8 @@ def run(host: str, port: int, reload: bool) -> None:
     default=8,
     show_default=True,
     type=click.IntRange(1),
-    help="Threads of each process; more than PASSWORD_HASH_QUEUE, or logins keep reads waiting.",
+    help="Threads of each process; more than DATABASE_POOL_SIZE and PASSWORD_HASH_QUEUE, or logins and a database that "
+    "hangs keep reads waiting.",
 )
 @with_appcontext
 def serve(host: str, port: int, workers: int, threads: int) -> None:
@@ -117,6 +118,7 @@ def serve(host: str, port: int, workers: int, threads: int) -> None:
 
     sys.path.insert(0, str(ROOT))
     os.chdir(ROOT)
+    os.environ.setdefault("GATEHOUSE_PROCESSES", str(workers))  # the workers read the settings themselves
     server = Granian(
         "wsgi:app",
         address=host,

@@ -8,7 +8,7 @@ from apps.models.base import Id, Model, UtcDateTime
 
 
 class Doubt(Model):
-    """One row, which every process looks at once a second."""
+    """One row, which every process looks at ten times a second."""
 
     __tablename__ = "doubts"
 

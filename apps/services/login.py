@@ -14,7 +14,7 @@ from apps.models import LoginAttempt, Session, User
 from apps.services.audit import record, record_alone
 from apps.services.key import require_signing_key
 from apps.services.session import open_session
-from apps.services.snapshot import publish
+from apps.services.snapshot import introduce, publish
 from apps.utils import clock, password_hash
 from apps.utils.client import Device
 from apps.utils.transaction import reading, transactional
@@ -47,7 +47,8 @@ def log_in(username: str, password: str, device: Device) -> Login:
         login = _enter(key, user, password, device) or _enter(key, _find(key), password, device)
     if login is None:
         raise WrongCredentials
-    publish(login.user, login.session, *login.ended)
+    introduce(login.user, login.session)
+    publish(*login.ended)
     return login
 
 

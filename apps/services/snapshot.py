@@ -91,8 +91,13 @@ def snapshot_session(session: Session) -> SessionSnapshot:
     )
 
 
+def introduce(*rows: User | Session) -> None:
+    """Put rows of one user, which are new or as they were, into the cache: where it lacks them, it is not wrong."""
+    cache.put([_entry(row) for row in rows])
+
+
 def publish(*rows: User | Session) -> None:
-    """Put rows of one user, as they were just committed, into the cache."""
+    """Put rows of one user, as they were just changed and committed, into the cache; then nobody has old ones."""
     if rows and not cache.put([_entry(row) for row in rows]):
         raise_doubt()
 

@@ -23,7 +23,7 @@ from apps.services.audit import record
 from apps.services.key import require_signing_key
 from apps.services.login import Login, delete_attempts, forget_attempts, take_back_verification, verify_password
 from apps.services.session import end_other_sessions, open_session, require_live
-from apps.services.snapshot import bury_user, publish
+from apps.services.snapshot import bury_user, introduce, publish
 from apps.utils import password_blocklist, password_hash
 from apps.utils import username as usernames
 from apps.utils.client import Device
@@ -38,7 +38,7 @@ def sign_up(username: str, password: str, mobile: str, age: int, birth: datetime
     require_signing_key()
     hashed = _hash_new(password, username)
     login = _create(username, hashed, mobile, age, birth, device)
-    publish(login.user, login.session)
+    introduce(login.user, login.session)
     return login
 
 

@@ -49,7 +49,7 @@ def at(app: Flask, person: Person) -> Person:
 
 
 @in_each_way
-def test_a_logout_that_redis_missed_is_seen_elsewhere_after_a_second(
+def test_a_logout_that_redis_missed_is_seen_elsewhere(
     app: Flask, lonely: Flask, proxy: Proxy, people: People, cut_off: Callable[[Proxy], object]
 ) -> None:
     """R6, K5, K7: and not only when the entry ends."""
@@ -57,7 +57,7 @@ def test_a_logout_that_redis_missed_is_seen_elsewhere_after_a_second(
     assert alice.get("/users/").get_json()["data"]["cache"] is True
     cut_off(proxy)
     assert at(lonely, alice).post("/logout").status_code == 200
-    wait_until(lambda: alice.get("/users/").status_code == 401, 3)
+    assert alice.get("/users/").status_code == 401
     assert alice.refresh().status_code == 401
 
 
@@ -70,19 +70,19 @@ def test_an_update_and_a_deletion_that_redis_missed_are_seen_too(
     proxy.refuse()
     assert at(lonely, alice).patch(f"/users/{alice.id}", json={"mobile": NEW}).status_code == 200
     assert at(lonely, bob).delete(f"/users/{bob.id}").status_code == 200
-    wait_until(lambda: alice.get("/users/").get_json()["data"]["mobile"] == NEW, 3)
+    assert alice.get("/users/").get_json()["data"]["mobile"] == NEW
     assert bob.get("/users/").status_code == 401
 
 
 def test_the_cache_is_believed_again_when_the_doubt_is_over(
     app: Flask, lonely: Flask, proxy: Proxy, people: People
 ) -> None:
-    """V1: slower for two seconds, and for those who were in doubt alone."""
+    """V1: slower for a second or two."""
     alice = people.sign_up()
     alice.get("/users/")
     proxy.refuse()
     at(lonely, alice).patch(f"/users/{alice.id}", json={"mobile": NEW})
-    wait_until(lambda: "cache" not in alice.get("/users/").get_json()["data"], 3)
+    assert "cache" not in alice.get("/users/").get_json()["data"]
     wait_until(lambda: "cache" in alice.get("/users/").get_json()["data"], 5)
     assert alice.get("/users/").get_json()["data"]["mobile"] == NEW
 
@@ -101,7 +101,7 @@ def test_a_process_that_starts_heeds_a_doubt_whose_entries_may_still_live(
 
 
 def test_a_database_without_doubts_keeps_nobody_from_reading(app: Flask, people: People) -> None:
-    """V2: what cannot be looked at is looked at again a second later."""
+    """V2: what cannot be looked at is looked at again."""
     alice = people.sign_up()
     with app.app_context():
         db.session.execute(Doubt.__table__.delete())

@@ -12,6 +12,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import event
 
+from apps.config import BaseConfig
 from apps.extensions import db
 from apps.utils import redis_cache
 from tests.faults import RedisServer, redis_server, wait_until
@@ -55,7 +56,7 @@ def server() -> Iterator[RedisServer]:
 @pytest.fixture
 def app(database_url: str, server: RedisServer) -> Iterator[Flask]:
     """An application on a Redis of the test's own."""
-    with stores.application(database_url, "", REDIS_URL=server.url) as app:
+    with stores.application(database_url, "", REDIS_URL=server.url, REDIS_TIMEOUT=BaseConfig.REDIS_TIMEOUT) as app:
         yield app
     forget_failures(app)
 

@@ -139,7 +139,7 @@ def test_serve_warns_of_more_connections_than_the_database_allows(
     monkeypatch.setitem(app.config, "REDIS_URL", "redis://127.0.0.1:1")
     result = invoke(app, "serve", "--port=0", f"--workers={workers}")
     assert result.exit_code == 0
-    assert ("may open 10000 connections" in result.stderr) == is_warned
+    assert ("may open 6000 connections" in result.stderr) == is_warned
 
 
 def ask(url: str, token: str | None = None, body: Any = None) -> Any:
