@@ -16,7 +16,7 @@ def audit_commands() -> None:
 @audit_commands.command("verify")
 @with_appcontext
 def verify_audit() -> None:
-    """Check that no event was changed, put in or taken out."""
+    """Check that the events are one chain, from the last purge on, and that none was changed or taken out."""
     try:
         click.echo(f"{audit.verify()} events, none changed")
     except audit.BrokenChain as error:

@@ -79,9 +79,12 @@ def verify() -> int:
     """
     if db.engine.dialect.name != "sqlite":  # where every transaction does
         db.session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
-    head = db.session.get_one(AuditHead, 1)
+    head = db.session.get(AuditHead, 1)
+    if head is None:
+        raise BrokenChain("its head is missing")
     first, end = head.purged_until_id, (head.last_event_id, bytes(head.hash))
     previous, last = head.purged_hash or bytes(32), first
+    is_told = first == 0  # up to where events were deleted
     for row in _all_events():
         last += 1
         if row.id != last:
@@ -89,8 +92,11 @@ def verify() -> int:
         if bytes(row.hash) != _seal(previous, row):
             raise BrokenChain(f"event {row.id} was changed")
         previous = bytes(row.hash)
+        is_told = is_told or _tells_of_purge(row, first)
     if end != (last, previous):
         raise BrokenChain(f"events after {last} are missing")
+    if not is_told:
+        raise BrokenChain(f"no event tells that those up to {first} were deleted")
     return last - first
 
 
@@ -103,6 +109,10 @@ def purge(age: timedelta, batch: int) -> int:
     while deleted := _purge(clock.now() - age, batch):
         total += deleted
     return total
+
+
+def _tells_of_purge(row: AuditEvent, until: int) -> bool:
+    return row.event == "audit.purge" and row.detail.endswith(f'"until":{until}}}')  # as `record` writes it
 
 
 @transactional

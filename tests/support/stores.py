@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 import redis
 from flask import Flask
-from sqlalchemy import text, update
 
 from apps import create_app
 from apps.extensions import db
-from apps.models import AuditHead, Doubt
+from apps.models import Doubt
 from apps.utils.database import upgrade
 from apps.utils.embedded import OneProcess
 from apps.utils.memory_cache import MemoryCache
+from tests.support.audit import NEW_HEAD, write_audit
 from tests.support.documented_client import DocumentedClient
 from tests.support.servers import create_database
 
@@ -102,16 +102,8 @@ def _empty_tables() -> None:
     tables = [table for table in reversed(db.metadata.sorted_tables) if table.name not in kept]
     for table in tables:
         db.session.execute(table.delete())
-    if db.engine.dialect.name == "sqlite":
-        trigger = db.session.scalar(text("SELECT sql FROM sqlite_master WHERE name = 'audit_events_no_DELETE'"))
-        db.session.execute(text("DROP TRIGGER audit_events_no_DELETE"))
-        db.session.execute(text("DELETE FROM audit_events"))
-        db.session.execute(text(trigger or ""))
-    else:
-        db.session.execute(text("TRUNCATE TABLE audit_events"))
-    db.session.execute(update(AuditHead).values(last_event_id=0, hash=bytes(32), purged_until_id=0, purged_hash=None))
     db.session.execute(update(Doubt).values(number=0, raise_time=datetime(1970, 1, 1, tzinfo=UTC)))
-    db.session.commit()
+    write_audit([], NEW_HEAD)
 
 
 def memory_cache() -> MemoryCache:

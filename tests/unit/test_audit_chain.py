@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import event, insert, text, update
+from sqlalchemy import event
 
 from apps.extensions import db
-from apps.models import AuditEvent, AuditHead
 from apps.services.audit import BrokenChain, record, verify
 from apps.utils.transaction import transactional
+from tests.support.audit import read_audit, write_audit
 from tests.support.people import PASSWORD, People
 
 Rows = list[dict[str, Any]]
@@ -27,20 +27,11 @@ def verified(app: Flask) -> int:
         return verify()
 
 
-def rewrite(app: Flask, tamper: Callable[[Rows], Rows]) -> None:
-    """Take all rows out and put others in."""
-    table = AuditEvent.__table__
+def rewrite(app: Flask, tamper: Callable[[Rows], Rows], **changes: Any) -> None:
+    """Take all rows out and put others in; change the head too."""
     with app.app_context():
-        rows = [dict(row) for row in db.session.execute(table.select().order_by(table.c.id)).mappings()]
-        if db.engine.dialect.name == "sqlite":
-            trigger = db.session.scalar(text("SELECT sql FROM sqlite_master WHERE name = 'audit_events_no_DELETE'"))
-            for statement in ("DROP TRIGGER audit_events_no_DELETE", "DELETE FROM audit_events", str(trigger)):
-                db.session.execute(text(statement))
-        else:
-            db.session.execute(text("TRUNCATE TABLE audit_events"))
-        for row in tamper(rows):
-            db.session.execute(insert(table).values(row))
-        db.session.commit()
+        events, head = read_audit()
+        write_audit(tamper(events), head | changes)
 
 
 @pytest.fixture
@@ -145,10 +136,7 @@ def test_an_audit_without_events_is_whole(app: Flask) -> None:
 @pytest.mark.stores("sqlite")
 def test_a_cut_that_moves_the_head_too_leaves_another_last_seal(app: Flask, chain: None) -> None:
     """What an owner could do, if they knew to; the log lines of decision 9 are for that."""
-    rewrite(app, lambda rows: rows[:-1])
-    with app.app_context():
-        db.session.execute(update(AuditHead).values(last_event_id=EVENTS - 1))
-        db.session.commit()
+    rewrite(app, lambda rows: rows[:-1], last_event_id=EVENTS - 1)
     with pytest.raises(BrokenChain, match="events after 4 are missing"):
         verified(app)
 

@@ -140,6 +140,44 @@ def test_rows_survive_every_step(app: Flask) -> None:
         assert rows(app, "sessions", *SESSIONS) == sessions
 
 
+TRIGGERS = {
+    "sqlite": "SELECT lower(name) FROM sqlite_master WHERE type = 'trigger'",
+    "postgresql": "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal",
+    "mysql": "SELECT lower(trigger_name) FROM information_schema.triggers WHERE trigger_schema = database()",
+}
+
+
+def test_the_audit_is_append_only_at_every_step(app: Flask) -> None:
+    """L3, N6: down from the release that may delete old events there are the triggers that were there before."""
+
+    def triggers() -> set[str]:
+        with app.app_context():
+            found = set(db.session.scalars(sa.text(TRIGGERS[db.engine.dialect.name])))
+            db.session.rollback()
+        return found
+
+    def delete_an_event() -> None:
+        columns = "id, time, event, outcome, detail, hash"
+        with app.app_context():
+            db.session.execute(
+                sa.text(f"INSERT INTO audit_events ({columns}) VALUES (1, :time, 'login', 'success', '{{}}', :seal)"),
+                {"time": TIME, "seal": bytes(32)},
+            )
+            try:
+                db.session.execute(sa.text("DELETE FROM audit_events"))
+            finally:
+                db.session.rollback()
+
+    migrate(app, "upgrade", "0005")
+    before = triggers()
+    for command in (["upgrade"], ["downgrade", "0005"], ["upgrade"]):
+        done = migrate(app, *command)
+        assert done.exit_code == 0, done.output
+        assert (triggers() == before) == (command[0] == "downgrade")
+        with pytest.raises(sa.exc.DBAPIError, match="append-only"):
+            delete_an_event()
+
+
 @pytest.mark.stores("sqlite")
 def test_ids_are_never_given_out_twice_after_a_migration_either(app: Flask) -> None:
     """F1, T8: SQLite changes a table by making another one."""
