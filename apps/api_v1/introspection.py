@@ -52,7 +52,7 @@ def introspect(client: Client, form: TokenForm) -> Response:  # noqa: ARG001 (th
 
 @api_v1.post("/revoke")
 @endpoint(policy=Policy.CLIENT, form=TokenForm, answer=NoAnswer, limit="CLIENT_LIMIT")
-def revoke(client: Client, form: TokenForm) -> Response:  # noqa: ARG001
+def revoke(client: Client, form: TokenForm) -> Response:
     """End the session behind a token (RFC 7009); a token that is not good any more is answered alike."""
-    introspection.revoke(form.data["token"])
+    introspection.revoke(form.data["token"], client.id)
     return HttpResponse.success()

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from apps.errors import InvalidClient
 from apps.extensions import db
 from apps.models import Client
-from apps.services.audit import record
+from apps.services.audit import record, record_alone
 from apps.utils.transaction import reading, transactional
 
 _CLIENT_ID = re.compile(r"[0-9a-f]{16}")
@@ -35,12 +35,14 @@ def list_clients() -> Sequence[Client]:
 
 
 def authenticate_client(client_id: str, secret: str) -> Client:
-    """Return the client with these credentials. Raises `InvalidClient`."""
+    """Return the client with these credentials. Raises `InvalidClient`; a wrong secret of a client is an event."""
     client = _find(client_id) if _CLIENT_ID.fullmatch(client_id) else None  # else PostgreSQL refuses a NUL
     stored = bytes(client.secret_digest) if client else bytes(32)
-    if not hmac.compare_digest(stored, _digest(secret)) or client is None:
-        raise InvalidClient
-    return client
+    if hmac.compare_digest(stored, _digest(secret)) and client:
+        return client
+    if client:
+        record_alone("client.authenticate", None, outcome="failure", client=client.id)
+    raise InvalidClient
 
 
 def _digest(secret: str) -> bytes:

@@ -28,10 +28,10 @@ def introspect(token: str) -> ActiveToken | None:
     return ActiveToken(identity, claims)
 
 
-def revoke(token: str) -> None:
-    """End the session of a good token; RFC 7009, 2.2: any other needs nothing done."""
+def revoke(token: str, client_id: str) -> None:
+    """End the session of a good token for a client; RFC 7009, 2.2: any other needs nothing done."""
     try:
         identity, _ = authenticate_any(token)
     except InvalidToken:
         return
-    end_session(identity.session.id, "revoked_by_client")
+    end_session(identity.session.id, "revoked_by_client", client=client_id)

@@ -79,9 +79,12 @@ def require_live(session_id: str) -> None:
         raise InvalidToken
 
 
-def end_session(session_id: str, reason: str) -> None:
-    """Make every token of the session worthless, at once. An ended session stays ended for its first reason."""
-    session = _end(session_id, reason)
+def end_session(session_id: str, reason: str, **detail: str) -> None:
+    """Make every token of the session worthless, at once. An ended session stays ended for its first reason.
+
+    The audit tells the reason and the `detail`.
+    """
+    session = _end(session_id, reason, detail)
     if session:
         publish(session)
 
@@ -187,11 +190,11 @@ def _may_be_retried(session: Session, generation: int, now: datetime) -> bool:
 
 
 @transactional
-def _end(session_id: str, reason: str) -> Session | None:
+def _end(session_id: str, reason: str, detail: dict[str, str]) -> Session | None:
     session = db.session.get(Session, session_id, with_for_update=True)
     if session and session.revoke_time is None:
         _revoke(session, reason)
-        record("session.end", session.user_id, session=session.id, reason=reason)
+        record("session.end", session.user_id, session=session.id, reason=reason, **detail)
     return session
 
 

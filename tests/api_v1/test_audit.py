@@ -1,7 +1,6 @@
 """The audit: every security event is told, in the transaction of what it tells of, to those who may know it."""
 
 import json
-from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from werkzeug.test import TestResponse
 from apps.extensions import db
 from apps.services.client import add_client
 from tests.support.audit import read_audit, write_audit
+from tests.support.keys import basic
 from tests.support.people import PASSWORD, People, Person, sign_up_body
 
 EVENT = {"id", "time", "event", "outcome", "actor_id", "subject_id", "session_id", "address", "detail"}
@@ -31,6 +31,7 @@ class Cast:
     alice: Person
     phone: Person
     service: dict[str, str]  # the headers of another service
+    service_id: str
 
     def log_in(self, password: str) -> TestResponse:
         body = {"username": self.alice.username, "password": password}
@@ -40,9 +41,9 @@ class Cast:
         self.alice.refresh()
         return self.alice.refresh()
 
-    def revoke(self) -> TestResponse:
+    def revoke(self, headers: dict[str, str] | None = None) -> TestResponse:
         body = {"token": self.alice.access_token}
-        return self.people.client.post("/api/v1/revoke", data=body, headers=self.service)
+        return self.people.client.post("/api/v1/revoke", data=body, headers=headers or self.service)
 
     @property
     def session(self) -> str:
@@ -121,7 +122,11 @@ ACTS: dict[str, tuple[Callable[[Cast], TestResponse], tuple[str, str, str | None
     ),
     "revoke by a service": (
         lambda cast: cast.revoke(),
-        ("session.end", "success", None, {"session": "a session", "reason": "revoked_by_client"}),
+        ("session.end", "success", None, {"session": "a session", "reason": "revoked_by_client", "client": "service"}),
+    ),
+    "guess a service's secret": (
+        lambda cast: cast.revoke(basic(cast.service_id, "a wrong guess")),
+        ("client.authenticate", "failure", None, {"client": "service"}),
     ),
 }
 
@@ -133,11 +138,10 @@ def new_cast(app: Flask, people: People) -> Callable[[], Cast]:
     admin = people.admin()
     with app.app_context():
         service, secret = add_client("a service")
-    basic = {"Authorization": "Basic " + b64encode(f"{service.id}:{secret}".encode()).decode()}
 
     def make() -> Cast:
         alice = people.sign_up()
-        return Cast(people, admin, alice, people.log_in(alice.username), basic)
+        return Cast(people, admin, alice, people.log_in(alice.username), basic(service.id, secret), service.id)
 
     return make
 
@@ -158,6 +162,7 @@ def told(row: dict[str, Any], cast: Cast) -> tuple[str, str, str | None, dict[st
     """Return what an event says, with names for ids."""
     detail = json.loads(row["detail"])
     named = detail | ({"session": "a session"} if len(detail.get("session", "")) == 32 else {})
+    named |= {"client": "service"} if detail.get("client") == cast.service_id else {}
     actors = {None: None, cast.admin.id: "admin", cast.alice.id: "alice"}
     return row["event"], row["outcome"], actors[row["actor_id"]], named
 
@@ -172,7 +177,8 @@ def test_every_act_leaves_its_event(app: Flask, new_cast: Callable[[], Cast]) ->
         assert [told(row, cast) for row in added] == [expected], name
         assert added[0]["address"] == "127.0.0.0/24"
         assert added[0]["request_id"] == response.headers["X-Request-ID"]
-        assert added[0]["subject_id"] == (cast.alice.id if name != "sign up" else response.get_json()["data"]["id"])
+        subjects = {"sign up": response.get_json()["data"].get("id"), "guess a service's secret": None}
+        assert added[0]["subject_id"] == subjects.get(name, cast.alice.id)
 
 
 def test_what_cannot_be_told_is_not_done(app: Flask, new_cast: Callable[[], Cast]) -> None:

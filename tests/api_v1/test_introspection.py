@@ -96,6 +96,27 @@ def test_to_revoke_a_token_ends_its_session(app: Flask, service: Service, people
             ended = db.session.scalars(select(AuditEvent).order_by(AuditEvent.id.desc()).limit(1)).one()
         assert (ended.event, ended.subject_id) == ("session.end", alice.id)
         assert "revoked_by_client" in ended.detail
+        assert service.id in ended.detail
+
+
+@pytest.mark.stores("sqlite")
+@pytest.mark.parametrize("path", ["introspect", "revoke"])
+def test_only_a_wrong_secret_of_a_client_is_an_event(app: Flask, service: Service, path: str) -> None:
+    """L3: ids that nobody has are no guess of anything, and would fill the audit; nor is a right secret one."""
+
+    def last_event() -> AuditEvent:
+        with app.app_context():
+            return db.session.scalars(select(AuditEvent).order_by(AuditEvent.id.desc()).limit(1)).one()
+
+    before = last_event().id
+    for headers in (basic("0" * 16, "x"), basic("a\0b", "x"), basic("x" * 5000, "x"), {}):
+        assert service.client.post(f"/api/v1/{path}", data={"token": "x"}, headers=headers).status_code == 401
+    service.send(path, "x")
+    assert last_event().id == before
+    service.client.post(f"/api/v1/{path}", data={"token": "x"}, headers=basic(service.id, "x"))
+    guess = last_event()
+    assert (guess.id, guess.event, guess.outcome) == (before + 1, "client.authenticate", "failure")
+    assert guess.detail == f'{{"client":"{service.id}"}}'
 
 
 @pytest.mark.stores("sqlite")
