@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from flask import current_app
-from wtforms import Field, Form
+from wtforms import Field, Form, StringField
 from wtforms.validators import Length, NumberRange, StopValidation
 
 from apps.utils import phone, username
@@ -26,6 +26,10 @@ class JsonForm(Form):
         @classmethod
         def from_json(cls, formdata: dict[str, Any], *, skip_unknown_keys: bool) -> Self:
             """Return the form filled with `formdata`."""
+
+
+class OpaqueField(StringField):
+    """A text that is held against others and never stored, so that it may be any at all."""
 
 
 class MayBeAbsent:

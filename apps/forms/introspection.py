@@ -2,18 +2,20 @@
 
 from typing import Any, ClassVar
 
-from wtforms import StringField
 from wtforms.validators import InputRequired, Length
 
-from apps.forms.fields import MayBeAbsent
+from apps.forms.fields import MayBeAbsent, OpaqueField
 from apps.forms.query import UrlEncodedForm
 
 
 class TokenForm(UrlEncodedForm):
-    """`POST /introspect` (RFC 7662, 2.1) and `POST /revoke` (RFC 7009, 2.1)."""
+    """`POST /introspect` (RFC 7662, 2.1) and `POST /revoke` (RFC 7009, 2.1).
+
+    What cannot be a token is no fault: it is one that is not active (RFC 7662, 2.2; RFC 7009, 2.2).
+    """
 
     action = "read token"
     example: ClassVar[dict[str, Any]] = {"token": "eyJhbGciOiJI..."}
 
-    token = StringField(validators=[InputRequired(), Length(1, 8192)])
-    token_type_hint = StringField(validators=[MayBeAbsent(), Length(1, 64)])  # a hint: not needed to find it
+    token = OpaqueField(validators=[InputRequired(), Length(1)])
+    token_type_hint = OpaqueField(validators=[MayBeAbsent()])  # a hint: not needed to find it

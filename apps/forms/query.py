@@ -29,9 +29,12 @@ class UrlEncodedForm(JsonForm):
 
 
 def read_urlencoded(form: type[U], body: bytes) -> U:
-    """Return the filled-in form; raise `InvalidBody` with every fault."""
+    """Return the filled-in form; raise `InvalidBody` with every fault.
+
+    A parameter without a value is as one that was not sent (RFC 6749, 3.1).
+    """
     try:
-        pairs = parse_qsl(body.decode(), keep_blank_values=True, strict_parsing=bool(body), max_num_fields=100)
+        pairs = parse_qsl(body.decode(), strict_parsing=bool(body), max_num_fields=100)
     except ValueError:
         raise InvalidBody(form.action, {"body": ["The body is not a form."]}) from None
     return fill(form, _texts(form, MultiDict(pairs)))

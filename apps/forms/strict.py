@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from wtforms import BooleanField, Form, FormField, IntegerField
 
 from apps.errors import InvalidBody
-from apps.forms.fields import JsonForm, MayBeAbsent
+from apps.forms.fields import JsonForm, MayBeAbsent, OpaqueField
 from apps.utils.strict_json import NotStrictJson, parse
 
 F = TypeVar("F", bound=JsonForm)
@@ -73,4 +73,5 @@ def _type_fault(field: Any, value: Any) -> dict[str, Any] | list[str] | None:
         return None if isinstance(value, bool) else ["Must be true or false."]
     if not isinstance(value, str):
         return ["Must be a text."]
-    return ["Must not hold NUL."] if "\0" in value else None
+    is_bad = "\0" in value and not issubclass(field.field_class, OpaqueField)
+    return ["Must not hold NUL."] if is_bad else None

@@ -12,7 +12,7 @@ from wtforms import BooleanField, Field, Form, FormField, IntegerField
 from wtforms.validators import AnyOf, Length, NumberRange
 
 from apps.errors import ApiError, NotFound, StaleVersion
-from apps.forms.fields import AgeRange, Format
+from apps.forms.fields import AgeRange, Format, OpaqueField
 from apps.forms.query import UrlEncodedForm
 from apps.forms.strict import fields_of, is_required
 from apps.utils import cookies
@@ -214,7 +214,7 @@ def _field_schema(name: str, field: Any) -> Json:
         return {**form_schema(field.args[0]), "type": ["object", *nullable] if nullable else "object"}
     kind = _kind(field.field_class)
     schema: Json = {"type": [kind, *nullable] if nullable else kind}
-    if kind == "string":
+    if kind == "string" and not issubclass(field.field_class, OpaqueField):
         schema["pattern"] = "^[^\\u0000]*$"
     if name.endswith("password"):
         schema |= {"writeOnly": True}
@@ -237,7 +237,8 @@ def _constraints(_validator: Any) -> Json:
 
 @_constraints.register
 def _(validator: Length) -> Json:
-    return {"minLength": max(validator.min, 1), "maxLength": validator.max}
+    most = {"maxLength": validator.max} if validator.max >= 0 else {}
+    return {"minLength": max(validator.min, 1), **most}
 
 
 @_constraints.register

@@ -56,7 +56,16 @@ def test_of_any_other_token_nothing_is_told(service: Service, people: People) ->
         alice, bob, carol = (people.sign_up() for _ in range(3))
         bob.post("/logout", json={})
         carol.delete(f"/users/{carol.id}")
-        bad = ["x", "a.b.c", "é", alice.access_token[:-4] + "AAAA", altered(alice.access_token, sub="999")]
+        bad = [
+            "x",
+            "a.b.c",
+            "é",
+            "a\0b",
+            "x" * 9000,
+            "x" * 60_000,
+            alice.access_token[:-4] + "AAAA",
+            altered(alice.access_token, sub="999"),
+        ]
         for token in [*bad, bob.access_token, bob.refresh_token, carol.access_token, carol.refresh_token]:
             assert service.introspect(token) == INACTIVE
         time.shift(3600 * 24)
@@ -124,9 +133,11 @@ def test_to_revoke_what_is_no_token_is_answered_alike(service: Service, people: 
     """R10: RFC 7009, 2.2: unknown, forged, and revoked before: 200; a wrong hint changes nothing."""
     alice = people.sign_up()
     good = service.send("revoke", alice.access_token, token_type_hint="no such hint")
-    for token in (alice.access_token, "x", "a.b.c", altered(alice.access_token, sub="999")):
-        again = service.send("revoke", token)
-        assert (again.status_code, again.data) == (200, good.data)
+    for token in (alice.access_token, "x", "a.b.c", "a\0b", "x" * 9000, altered(alice.access_token, sub="999")):
+        for hint in ({}, {"token_type_hint": ""}, {"token_type_hint": "a\0b"}):
+            again = service.send("revoke", token, **hint)
+            assert (again.status_code, again.data) == (200, good.data)
+    assert service.send("revoke", "x" * 65_536).status_code == 413
 
 
 @pytest.mark.stores("sqlite")
@@ -165,7 +176,7 @@ def test_the_token_comes_in_a_form(service: Service, people: People, path: str) 
     alice = people.sign_up()
     url, headers, token = f"/api/v1/{path}", basic(service.id, service.secret), alice.access_token
     assert service.client.post(url, json={"token": token}, headers=headers).status_code == 415
-    for form in ({}, {"token": ""}, {"token": [token, token]}, {"token": token, "other": "1"}, {"token": "x" * 8193}):
+    for form in ({}, {"token": ""}, {"token": [token, token]}, {"token": token, "other": "1"}):
         response = service.client.post(url, data=form, headers=headers | FORM)
         assert (response.status_code, response.get_json()["error"]["type"]) == (400, "invalid_body"), form
     assert service.client.post(f"{url}?token={token}", headers=headers | FORM).status_code == 400
