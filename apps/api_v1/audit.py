@@ -20,7 +20,10 @@ _PAGE = 50
 
 
 class AuditEventAnswer(msgspec.Struct):
-    """One event; `detail` depends on what it is."""
+    """One event; `detail` depends on what it is.
+
+    `actor_id` is null where nobody with a token acted and, for a reader who is no admin, where somebody else did.
+    """
 
     id: int
     time: datetime
@@ -62,9 +65,10 @@ def is_traceable(row: AuditEvent, reader: Identity) -> bool:
 
 
 def answer_event(row: AuditEvent, reader: Identity) -> AuditEventAnswer:
-    """Return what the reader may know."""
-    session_id, address = (row.session_id, row.address) if is_traceable(row, reader) else (None, None)
+    """Return what the reader may know: that another acted on their account, but not who, nor from where."""
+    who_and_where = (row.actor_id, row.session_id, row.address) if is_traceable(row, reader) else (None, None, None)
+    actor_id, session_id, address = who_and_where
     return AuditEventAnswer(
-        *(row.id, row.time, row.event, row.outcome, row.actor_id, row.subject_id, session_id, address),
+        *(row.id, row.time, row.event, row.outcome, actor_id, row.subject_id, session_id, address),
         detail=msgspec.json.decode(row.detail),
     )

@@ -165,12 +165,14 @@ def test_an_admin_cannot_set_the_password_of_another(app: Flask, people: People,
 
 @pytest.mark.stores("sqlite")
 def test_whose_account_it_is_does_not_trace_the_admin(people: People) -> None:
-    """Z3: the owner sees that an admin acted, and which; an admin sees from where as well."""
+    """Z3: the owner sees what was done to the account, in the export too; an admin sees by whom and from where."""
     admin, alice = people.admin(), people.sign_up("alice-liddell")
     do(admin, "unblock", alice.id)
     seen, whole = (who.get(f"/audit?user_id={alice.id}").get_json()["data"]["data"][0] for who in (alice, admin))
-    assert (seen["actor_id"], seen["session_id"], seen["address"]) == (admin.id, None, None)
-    assert whole["address"] == "127.0.0.0/24"
+    assert (seen["event"], seen["subject_id"]) == ("user.unblock", alice.id)
+    assert (seen["actor_id"], seen["session_id"], seen["address"]) == (None, None, None)
+    assert seen in alice.get(f"/users/{alice.id}/export").get_json()["data"]["audit"]
+    assert (whole["actor_id"], whole["address"]) == (admin.id, "127.0.0.0/24")
     assert len(whole["session_id"]) == 32
 
 
