@@ -67,8 +67,8 @@ FIELD_INDEX_KEY = "change-me: the output of `openssl rand -base64 32`"
 # 300.
 # JWT_KEYS_RELOAD = 5.0
 
-# Where tokens travel: ["headers"], or ["headers", "cookies"] for browsers, with a CSRF token. One of headers,
-# cookies.
+# Where tokens travel: ["headers"], or ["headers", "cookies"] for browsers, with a CSRF token; then they are
+# given in cookies alone, and taken from either. One of headers, cookies.
 # JWT_TOKEN_LOCATION = ["headers"]
 
 # The `iss` of the tokens (RFC 7519, 4.1.1).

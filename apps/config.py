@@ -144,7 +144,8 @@ class BaseConfig:
     JWT_TOKEN_LOCATION: Annotated[
         list[str],
         Setting(
-            'Where tokens travel: ["headers"], or ["headers", "cookies"] for browsers, with a CSRF token.',
+            'Where tokens travel: ["headers"], or ["headers", "cookies"] for browsers, with a CSRF token; then they are'
+            " given in cookies alone, and taken from either.",
             choices=("headers", "cookies"),
         ),
     ] = ["headers"]

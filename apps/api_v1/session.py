@@ -53,7 +53,7 @@ def list_sessions(identity: Identity) -> Response:
 def end_session(session_id: str, identity: Identity) -> Response:
     """End one of your sessions."""
     sessions.end_own_session(identity.user.id, session_id)
-    return HttpResponse.success()
+    return _answer_log_out() if session_id == identity.session.id else HttpResponse.success()
 
 
 @api_v1.delete("/sessions")
@@ -72,6 +72,11 @@ def logout(identity: Identity, form: LogoutForm) -> Response:
         sessions.end_all_sessions(identity.user.id, None, "logout")
     else:
         sessions.end_session(identity.session.id, "logout")
+    return _answer_log_out()
+
+
+def _answer_log_out() -> Response:
+    """Answer that the session which asked is over: its cookies go too."""
     response = HttpResponse.success()
     if cookies.is_on():
         cookies.clear_tokens(response)

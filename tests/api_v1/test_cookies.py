@@ -78,6 +78,18 @@ def test_a_browser_reads_refreshes_and_logs_out(client: FlaskClient) -> None:
     assert client.get("/api/v1/users/", headers=bearer(second)).status_code == 401
 
 
+def test_who_ends_the_session_that_they_use_loses_its_cookies(client: FlaskClient) -> None:
+    """I8: as a logout does; to end another session leaves them."""
+    sign_up(client)
+    first = claims_of(cookie(client, ACCESS))["sid"]
+    client.post("/api/v1/login", json={"username": "alice-liddell", "password": PASSWORD})
+    second = claims_of(cookie(client, ACCESS))["sid"]
+    ended = client.delete(f"/api/v1/sessions/{first}", headers=proof(client))
+    assert (ended.status_code, set_cookies(ended)) == (200, {})
+    assert client.delete(f"/api/v1/sessions/{second}", headers=proof(client)).status_code == 200
+    assert [client.get_cookie(name) for name in (ACCESS, REFRESH, CSRF)] == [None] * 3
+
+
 @pytest.mark.settings(JWT_TOKEN_LOCATION=["headers", "cookies"], JWT_REFRESH_ROTATION=True)
 def test_a_rotation_replaces_the_cookie(client: FlaskClient) -> None:
     """R1: as it replaces the token in a body."""
