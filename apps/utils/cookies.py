@@ -10,7 +10,7 @@ from flask import Response, current_app, request
 
 ACCESS, REFRESH, CSRF = "__Host-access_token", "__Host-refresh_token", "__Host-csrf_token"
 CSRF_HEADER = "X-CSRF-Token"
-_SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
 def is_on() -> bool:
@@ -40,7 +40,7 @@ def csrf_token(session_id: str) -> str:
 
 def is_forged(session_id: str) -> bool:
     """Whether a request that changes something lacks the proof that a page of ours sent it."""
-    if request.method in _SAFE_METHODS:
+    if request.method in SAFE_METHODS:
         return False
     return not hmac.compare_digest(request.headers.get(CSRF_HEADER, "").encode(), csrf_token(session_id).encode())
 

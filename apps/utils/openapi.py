@@ -44,6 +44,12 @@ _IF_MATCH = {
     "description": "ETags that were read; refused with 412 when none is the current one (RFC 9110, 13.1.1).",
     "schema": {"type": "string"},
 }
+_CSRF_TOKEN = {
+    "name": cookies.CSRF_HEADER,
+    "in": "header",
+    "description": f"The value of the cookie {cookies.CSRF}; needed when the token comes in a cookie.",
+    "schema": {"type": "string"},
+}
 _ETAG = {"ETag": {"description": "The version of what is answered.", "schema": {"type": "string"}}}
 _HEADERS = {
     401: {"WWW-Authenticate": {"description": "The challenge (RFC 6750, 3).", "schema": {"type": "string"}}},
@@ -85,13 +91,19 @@ def document() -> Json:
         "paths": _paths(current_app),
         "components": {
             "schemas": {**schemas, "Error": _error_schema()},
-            "securitySchemes": {
-                kind: {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": f"The {kind} token."}
-                for kind in ("access", "refresh")
-            }
-            | {"client": {"type": "http", "scheme": "basic", "description": "A client id and its secret."}},
+            "securitySchemes": _security_schemes(),
         },
     }
+
+
+def _security_schemes() -> Json:
+    schemes: Json = {"client": {"type": "http", "scheme": "basic", "description": "A client id and its secret."}}
+    for kind, name in (("access", cookies.ACCESS), ("refresh", cookies.REFRESH)):
+        description = f"The {kind} token."
+        schemes[kind] = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": description}
+        if cookies.is_on():
+            schemes[f"{kind}_cookie"] = {"type": "apiKey", "in": "cookie", "name": name, "description": description}
+    return schemes
 
 
 def _require_tokens(schemas: Json) -> None:
@@ -123,15 +135,16 @@ def _operation(rule: Rule, method: str, view: Any, contract: Contract) -> Json:
         "description": f"For: {contract.policy.value}",
         "responses": _responses(contract, [*contract.all_errors, *([NotFound] if rule.arguments else [])]),
     }
-    if contract.token:
-        operation["security"] = [{contract.token: []}]
-    if contract.policy is Policy.CLIENT:
-        operation["security"] = [{"client": []}]
+    schemes = _schemes_of(contract)
+    if schemes:
+        operation["security"] = [{scheme: []} for scheme in schemes]
     parameters: list[Json] = [_PATH_PARAMETERS[name] for name in sorted(rule.arguments)]
     if contract.query:
         parameters += _query_parameters(contract.query)
     if StaleVersion in contract.errors:
         parameters.append(_IF_MATCH)
+    if contract.token and cookies.is_on() and method not in cookies.SAFE_METHODS:
+        parameters.append(_CSRF_TOKEN)
     if parameters:
         operation["parameters"] = parameters
     if contract.form:
@@ -140,6 +153,15 @@ def _operation(rule: Rule, method: str, view: Any, contract: Contract) -> Json:
         required = not contract.form.may_be_empty
         operation["requestBody"] = {"required": required, "content": {kind: media}}
     return operation
+
+
+def _schemes_of(contract: Contract) -> list[str]:
+    """Return the names of what opens a route, any one of them."""
+    if contract.policy is Policy.CLIENT:
+        return ["client"]
+    if contract.token is None:
+        return []
+    return [contract.token, *([f"{contract.token}_cookie"] if cookies.is_on() else [])]
 
 
 def _responses(contract: Contract, refusals: list[type[ApiError]]) -> Json:

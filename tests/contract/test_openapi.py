@@ -116,6 +116,36 @@ def test_a_token_is_asked_for_where_the_policy_needs_one(document: dict[str, Any
     assert document["paths"]["/api/v1/refresh"]["post"]["security"] == [{"refresh": []}]
 
 
+def test_in_cookie_mode_the_document_tells_of_cookies_and_of_the_proof() -> None:
+    """I8: a token in a header or a cookie; where something changes the header that a page sends, and its refusal."""
+    app = create_app("testing", JWT_TOKEN_LOCATION=["headers", "cookies"])
+    with app.app_context():
+        document = openapi.document()
+    validate(document)
+    schemes, users = document["components"]["securitySchemes"], document["paths"]["/api/v1/users/{user_id}"]
+    assert schemes["access_cookie"].items() >= {"type": "apiKey", "in": "cookie", "name": "__Host-access_token"}.items()
+    assert schemes["refresh_cookie"]["name"] == "__Host-refresh_token"
+    assert users["patch"]["security"] == [{"access": []}, {"access_cookie": []}]
+    assert document["paths"]["/api/v1/refresh"]["post"]["security"] == [{"refresh": []}, {"refresh_cookie": []}]
+    assert "csrf_failed" in users["patch"]["responses"]["403"]["description"]
+    proven = {
+        (path, method)
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+        if "X-CSRF-Token" in [parameter["name"] for parameter in operation.get("parameters", [])]
+    }
+    assert proven == {
+        (openapi.documented_path(rule), method.lower())
+        for rule, method, _, contract in openapi.contracts(app)
+        if contract and contract.token and method != "GET"
+    }
+
+
+def test_without_cookies_the_document_tells_of_none(document: dict[str, Any]) -> None:
+    assert set(document["components"]["securitySchemes"]) == {"access", "refresh", "client"}
+    assert "CSRF" not in json.dumps(document)
+
+
 def health_that_answers(app: Flask, make: Callable[[], Response]) -> FlaskClient:
     """Return the suite's client, with a view behind `/healthz` that does not keep its contract."""
     kept = app.view_functions["health.healthz"]
