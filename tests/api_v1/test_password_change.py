@@ -14,6 +14,7 @@ from werkzeug.test import TestResponse
 
 from apps.extensions import db
 from apps.models import Session, User
+from apps.utils import password_hash
 from tests.support.forge import claims_of
 from tests.support.people import PASSWORD, People, Person
 
@@ -186,6 +187,24 @@ def test_of_two_new_passwords_at_once_one_is_set(app: Flask, people: People) -> 
     winner = statuses.index(200)
     assert [pair[winner].refresh().status_code, pair[1 - winner].refresh().status_code] == [200, 401]
     assert told(log_in(people.client, "alice-liddell", f"{NEW} {winner}")) == (200, None)
+
+
+@pytest.mark.stores("sqlite", "postgresql", "mariadb")
+def test_a_password_that_changed_since_it_was_verified_is_no_current_one(
+    people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P6: the same session twice at once, so that neither ends the other; the second comes while the first hashes."""
+    alice, make = people.sign_up("alice-liddell"), password_hash.make
+
+    def make_slowly(password: str) -> str:
+        monkeypatch.setattr(password_hash, "make", make)
+        with ThreadPoolExecutor(1) as pool:
+            assert told(pool.submit(change, alice, new=NEW + " of the second").result()) == (200, None)
+        return make(password)
+
+    monkeypatch.setattr(password_hash, "make", make_slowly)
+    assert told(change(alice)) == WRONG
+    assert told(log_in(people.client, "alice-liddell", NEW + " of the second")) == (200, None)
 
 
 @pytest.mark.stores("sqlite")

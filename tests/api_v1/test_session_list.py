@@ -223,7 +223,7 @@ def test_a_logout_that_is_not_understood_ends_nothing(people: People, body: str)
 def test_one_login_too_many_ends_the_session_that_was_not_used_for_longest(
     app: Flask, people: People, rotation: bool
 ) -> None:
-    """R11: at once, and the answer of the login is as always."""
+    """R11, L3: at once, and the answer of the login is as always; the audit says which and why."""
     app.config["JWT_REFRESH_ROTATION"] = rotation
     with time_machine.travel(START, tick=False) as time:
         first, second, third = people.sign_up("alice-liddell"), *(people.log_in("alice-liddell") for _ in range(2))
@@ -233,7 +233,10 @@ def test_one_login_too_many_ends_the_session_that_was_not_used_for_longest(
         fourth = people.log_in("alice-liddell")
         assert [person.get("/users/").status_code for person in (first, second, third)] == [200, 401, 200]
         assert {session["id"] for session in listed(fourth)} == {sid(first), sid(third), sid(fourth)}
+        events = fourth.get("/audit").get_json()["data"]["data"]
     assert reason(app, second) == "too_many_sessions"
+    ended = [event["detail"] for event in events if event["event"] == "session.end"]
+    assert ended == [{"session": sid(second), "reason": "too_many_sessions"}]
 
 
 @pytest.mark.settings(SESSIONS_PER_USER=1)
