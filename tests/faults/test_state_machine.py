@@ -1,10 +1,10 @@
-"""N3: whatever users and thieves do, in any order and at the same time, nothing is orphaned, revived or lost.
+"""N3: whatever users, thieves and admins do, in any order and at the same time, nothing is orphaned, revived or lost.
 
-Hypothesis plays sign-ups, logins, refreshes (with current and retired tokens), logouts, new passwords and deletions,
-alone and in bursts of threads on one user. The invariants are read in SQL, beside the service.
+Hypothesis plays it. After each act the tables are held, in SQL, against a model of every account and session
+(`accounts.py`), and the tokens of what ended against 401. In bursts of threads on one session, too, it is known what
+must have ended whatever the order; only of a login in the midst of them the model learns from the tables how it went.
 """
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -12,142 +12,231 @@ import hypothesis.strategies as st
 import pytest
 from flask import Flask
 from hypothesis import HealthCheck, Phase, settings
-from hypothesis.stateful import (
-    Bundle,
-    RuleBasedStateMachine,
-    consumes,
-    invariant,
-    multiple,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from sqlalchemy import text
+from werkzeug.test import TestResponse
 
 from apps.extensions import db
 from apps.services import audit
+from tests.faults.accounts import Account, Login, stored
+from tests.faults.test_session_races import at_once
 from tests.support.people import PASSWORD, People, Person
 
-ACTS: dict[str, Callable[[Person], Any]] = {
-    "read": lambda person: person.get("/users/"),
-    "refresh": lambda person: person.refresh(),
-    "update": lambda person: person.patch(f"/users/{person.id}", json={"info": {"age": 40}}),
-    "log out": lambda person: person.post("/logout"),
-    "log out everywhere": lambda person: person.post("/logout", json={"everywhere": True}),
-    "change password": lambda person: person.post(
-        "/password", json={"current_password": PASSWORD, "new_password": PASSWORD + "!"}
-    ),
-    "log in": lambda person: person.client.post(
-        "/api/v1/login", json={"username": person.username, "password": PASSWORD}
-    ),
-    "delete": lambda person: person.delete(f"/users/{person.id}"),
-}
+ACTS = ["read", "refresh", "update", "log out", "log out everywhere", "change password", "log in", "block", "delete"]
 ALLOWED = {200, 401, 404, 409}  # 404: deleted between the look at the token and the act
+END_ALL = {"log out everywhere", "block", "delete"}
+SHUT_OUT = {"change password", "block", "delete"}  # they end a login that was faster, and refuse one that was not
 
 
-def machine(app: Flask) -> type[RuleBasedStateMachine]:  # noqa: C901 (one class)
-    class Accounts(RuleBasedStateMachine):
-        people = Bundle("people")
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.use = People(app.test_client())
-            self.dead: set[int] = set()
-
-        @rule(target=people)
-        def sign_up(self) -> Person:
-            return self.use.sign_up()
-
-        @rule(target=people, person=people)
-        def log_in(self, person: Person) -> Any:
-            response = ACTS["log in"](person)
-            assert response.status_code in ({401} if person.id in self.dead else {200, 401})
-            if response.status_code != 200:
-                return multiple()
-            data = response.get_json()["data"]
-            return Person(person.client, data["id"], person.username, data["access_token"], data["refresh_token"])
-
-        @rule(person=people)
-        def refresh_keeping_the_old_token(self, person: Person) -> None:
-            assert person.refresh().status_code in ALLOWED
-
-        @rule(person=people)
-        def refresh_taking_the_new_token(self, person: Person) -> None:
-            response = person.refresh()
-            if response.status_code == 200:
-                person.refresh_token = response.get_json()["data"]["refresh_token"]
-
-        @rule(person=consumes(people))
-        def log_out(self, person: Person) -> None:
-            person.post("/logout")
-            assert person.get("/users/").status_code == 401
-            assert person.refresh().status_code == 401
-
-        @rule(person=people)
-        def delete(self, person: Person) -> None:
-            if person.delete(f"/users/{person.id}").status_code == 200:
-                self.dead.add(person.id)
-
-        @rule(person=people, acts=st.lists(st.sampled_from(sorted(ACTS)), min_size=2, max_size=5))
-        def do_at_the_same_time(self, person: Person, acts: list[str]) -> None:
-            statuses = _together(app, person, acts)
-            assert set(statuses) <= ALLOWED, dict(zip(acts, statuses, strict=True))
-            if any(act == "delete" and status == 200 for act, status in zip(acts, statuses, strict=True)):
-                self.dead.add(person.id)
-
-        @rule(person=people)
-        def the_deleted_stay_deleted(self, person: Person) -> None:
-            if person.id in self.dead:
-                assert person.get("/users/").status_code == person.refresh().status_code == 401
-
-        @invariant()
-        def the_tables_agree(self) -> None:
-            with app.app_context():
-                orphans = "SELECT count(*) FROM sessions WHERE user_id NOT IN (SELECT id FROM users)"
-                revoked_without_reason = (
-                    "SELECT count(*) FROM sessions WHERE (revoke_time IS NULL) <> (revoke_reason IS NULL)"
-                )
-                rotated_without_time = (
-                    "SELECT count(*) FROM sessions WHERE (refresh_generation = 0) <> (rotate_time IS NULL)"
-                )
-                for query in (orphans, revoked_without_reason, rotated_without_time):
-                    assert db.session.scalar(text(query)) == 0, query
-                ids = ", ".join(map(str, self.dead)) or "0"
-                assert db.session.scalar(text(f"SELECT count(*) FROM users WHERE id IN ({ids})")) == 0
-                db.session.rollback()
-
-        def teardown(self) -> None:
-            with app.app_context():
-                audit.verify()
-
-    return Accounts
+ANY = st.runner().flatmap(lambda machine: st.sampled_from(machine.logins))
+LIVE = st.runner().flatmap(lambda machine: st.sampled_from(machine.live_logins()))
 
 
-def _together(app: Flask, person: Person, acts: list[str]) -> list[int]:
-    """Do the acts in as many threads, released at once, and return their statuses in order."""
-    barrier, statuses = threading.Barrier(len(acts)), [0] * len(acts)
+class Machine(RuleBasedStateMachine):
+    """What is done, and what the model believes of it."""
 
-    def do(index: int, act: str) -> None:
-        mine = Person(app.test_client(), person.id, person.username, person.access_token, person.refresh_token)
-        barrier.wait()
-        statuses[index] = ACTS[act](mine).status_code
+    def __init__(self, app: Flask) -> None:
+        super().__init__()
+        self.app = app
+        self.use = People(app.test_client())
+        self.admin = self.use.admin()
+        self.accounts: list[Account] = []
+        self.buried: set[Login] = set()  # whose tokens were tried after they ended
 
-    threads = [threading.Thread(target=do, args=pair) for pair in enumerate(acts)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return statuses
+    @property
+    def logins(self) -> list[Login]:
+        return [login for account in self.accounts for login in account.logins]
+
+    def live_logins(self) -> list[Login]:
+        """Return the sessions that go on; where none is left somebody new comes."""
+        if not any(login.is_alive for login in self.logins):
+            self.sign_up()
+        return [login for login in self.logins if login.is_alive]
+
+    @initialize()
+    def begin(self) -> None:
+        self.sign_up()
+        self.log_in(self.logins[0])
+
+    @rule()
+    def sign_up(self) -> None:
+        person = self.use.sign_up()
+        self.accounts.append(Account(person.id, person.username))
+        self.accounts[-1].add(person)
+
+    @rule(login=ANY)
+    def log_in(self, login: Login) -> None:
+        response = enter(login.account, login.person)
+        may_enter = not (login.account.is_blocked or login.account.is_deleted)
+        assert response.status_code == (200 if may_enter else 401)
+        if may_enter:
+            login.account.add(entered(login.person, response))
+
+    @rule(login=ANY, act=st.sampled_from(sorted({*ACTS} - {"log in", "block"})))
+    def act(self, login: Login, act: str) -> None:
+        """With the tokens of an ended session nothing can be done."""
+        response = self.acts(login.account)["read" if login.is_alive else act](login.person)
+        assert response.status_code == (200 if login.is_alive else 401)
+
+    @rule(login=LIVE)
+    def refresh(self, login: Login) -> None:
+        response = login.person.refresh()
+        assert response.status_code == 200
+        login.rotate(response)
+        assert login.person.get("/users/", token=response.get_json()["data"]["access_token"]).status_code == 200
+
+    @rule(login=LIVE, age=st.integers(1, 3))
+    def use_a_retired_token(self, login: Login, age: int) -> None:
+        if not login.retired:
+            self.refresh(login)
+        assert login.person.post("/refresh", token=login.retired[-age:][0]).status_code == 401
+        login.is_alive = False
+
+    @rule(login=LIVE, everywhere=st.booleans())
+    def log_out(self, login: Login, everywhere: bool) -> None:
+        assert login.person.post("/logout", json={"everywhere": everywhere}).status_code == 200
+        login.is_alive = False
+        if everywhere:
+            login.account.end()
+
+    @rule(login=LIVE)
+    def end_the_others(self, login: Login) -> None:
+        assert login.person.delete("/sessions").status_code == 200
+        login.account.end(but=login)
+
+    @rule(login=LIVE)
+    def change_the_password(self, login: Login) -> None:
+        assert change_password(login.account, login.person).status_code == 200
+        login.account.password = another(login.account.password)
+        login.account.end(but=login)
+
+    @rule(login=LIVE)
+    def delete(self, login: Login) -> None:
+        assert login.person.delete(f"/users/{login.person.id}").status_code == 200
+        login.account.is_deleted = True
+        login.account.end()
+
+    def manage(self, account: Account, method: str, path: str, **more: Any) -> None:
+        response = self.admin.request(method, f"/admin/users/{account.id}{path}", **more)
+        assert response.status_code == (404 if account.is_deleted else 200)
+
+    @rule(login=ANY, act=st.sampled_from(["block", "unblock"]))
+    def block_or_unblock(self, login: Login, act: str) -> None:
+        self.manage(login.account, "POST", f"/{act}")
+        login.account.is_blocked = act == "block"
+        if login.account.is_blocked:
+            login.account.end()
+
+    @rule(login=LIVE)
+    def end_all_as_an_admin(self, login: Login) -> None:
+        self.manage(login.account, "DELETE", "/sessions")
+        login.account.end()
+
+    @rule(login=LIVE, role=st.sampled_from(["user", "admin"]))
+    def change_the_role(self, login: Login, role: str) -> None:
+        self.manage(login.account, "PUT", "/role", json={"role": role})
+        login.account.role = role
+        assert login.person.get("/admin/users?limit=1").status_code == (200 if role == "admin" else 403)
+
+    @rule(login=LIVE, acts=st.lists(st.sampled_from(ACTS), min_size=2, max_size=5))
+    def do_at_the_same_time(self, login: Login, acts: list[str]) -> None:
+        account, known = login.account, self.acts(login.account)
+        answers = at_once(self.app, login.person, *(known[act] for act in acts))
+        assert {answer.status_code for answer in answers} <= ALLOWED, list(zip(acts, answers, strict=True))
+        done = [(act, answer) for act, answer in zip(acts, answers, strict=True) if answer.status_code == 200]
+        names = [act for act, _ in done]
+        self.believe(login, acts, names)
+        for answer in [answer for act, answer in done if act == "refresh"]:
+            login.rotate(answer)
+        new = [account.add(entered(login.person, answer)) for act, answer in done if act == "log in"]
+        if SHUT_OUT & {*names}:
+            account.end(but=login)
+        elif "log out everywhere" in names:
+            account.learn(stored(self.app, account.id), new)
+        assert login.person.get("/users/").status_code == (200 if login.is_alive else 401)
+
+    def acts(self, account: Account) -> dict[str, Callable[[Person], TestResponse]]:
+        return {
+            "read": lambda mine: mine.get("/users/"),
+            "refresh": Person.refresh,
+            "update": lambda mine: mine.patch(f"/users/{mine.id}", json={"info": {"age": 40}}),
+            "log out": lambda mine: mine.post("/logout"),
+            "log out everywhere": lambda mine: mine.post("/logout", json={"everywhere": True}),
+            "change password": lambda mine: change_password(account, mine),
+            "log in": lambda mine: enter(account, mine),
+            "block": lambda mine: mine.post(f"/admin/users/{mine.id}/block", token=self.admin.access_token),
+            "delete": lambda mine: mine.delete(f"/users/{mine.id}"),
+        }
+
+    def believe(self, login: Login, acts: list[str], done: list[str]) -> None:
+        """Take over what must be so after a burst, in whichever order its acts were done."""
+        assert done.count("refresh") <= 1
+        if END_ALL & {*done}:
+            login.account.end()
+        if "change password" in done:
+            login.account.password = another(login.account.password)
+            login.account.end(but=login)
+        if "log out" in done or acts.count("refresh") > 1:  # of which the second found a retired token
+            login.is_alive = False
+        login.account.is_blocked |= "block" in done
+        login.account.is_deleted |= "delete" in done
+
+    @invariant()
+    def the_tables_say_what_the_model_says(self) -> None:
+        for account in self.accounts:
+            assert stored(self.app, account.id) == account.expected
+
+    @invariant()
+    def what_ended_is_dead_at_once(self) -> None:
+        for login in self.logins:
+            if not login.is_alive and login not in self.buried:
+                assert [login.person.get("/users/").status_code, login.person.refresh().status_code] == [401, 401]
+                self.buried.add(login)
+
+    @invariant()
+    def the_tables_agree(self) -> None:
+        orphans = "SELECT count(*) FROM sessions WHERE user_id NOT IN (SELECT id FROM users)"
+        without_reason = "SELECT count(*) FROM sessions WHERE (revoke_time IS NULL) <> (revoke_reason IS NULL)"
+        without_time = "SELECT count(*) FROM sessions WHERE (refresh_generation = 0) <> (rotate_time IS NULL)"
+        with self.app.app_context():
+            for query in (orphans, without_reason, without_time):
+                assert db.session.scalar(text(query)) == 0, query
+            db.session.rollback()
+
+    def teardown(self) -> None:
+        with self.app.app_context():
+            audit.verify()
+
+
+def enter(account: Account, person: Person) -> TestResponse:
+    return person.client.post("/api/v1/login", json={"username": account.username, "password": account.password})
+
+
+def entered(person: Person, response: TestResponse) -> Person:
+    data = response.get_json()["data"]
+    return Person(person.client, person.id, person.username, data["access_token"], data["refresh_token"])
+
+
+def another(password: str) -> str:
+    return PASSWORD if password != PASSWORD else PASSWORD + "!"
+
+
+def change_password(account: Account, person: Person) -> TestResponse:
+    body = {"current_password": account.password, "new_password": another(account.password)}
+    return person.post("/password", json=body)
 
 
 @pytest.mark.stores("postgresql", "mariadb")
-@pytest.mark.settings(JWT_REFRESH_ROTATION=True, REFRESH_REUSE_GRACE=1, FAILED_LOGIN_ALLOWANCE=100)
+@pytest.mark.settings(
+    JWT_REFRESH_ROTATION=True, REFRESH_REUSE_GRACE=0, FAILED_LOGIN_ALLOWANCE=100, SESSIONS_PER_USER=1000
+)
 def test_nothing_is_orphaned_revived_or_lost(app: Flask) -> None:
-    """N3, R1, R2, L3."""
+    """N3, R1, R2, R6, L3."""
     few = settings(
-        max_examples=6,
-        stateful_step_count=15,
+        max_examples=12,
+        stateful_step_count=20,
         deadline=None,
         phases=[Phase.generate],  # threads do not repeat themselves, so there is nothing to shrink
         suppress_health_check=list(HealthCheck),
     )
-    run_state_machine_as_test(machine(app), settings=few)
+    run_state_machine_as_test(lambda: Machine(app), settings=few)
