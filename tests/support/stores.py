@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import redis
 from flask import Flask
+from sqlalchemy import update
 
 from apps import create_app
 from apps.extensions import db
