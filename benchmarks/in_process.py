@@ -1,7 +1,8 @@
 """One request in this process, without a network but to Redis, beside the parts that it cannot do without.
 
 (a) a bare Flask route that answers JSON; (b) one round trip to Redis for two keys; (c) PyJWT verifies an HS256 token;
-(d) `GET /api/v1/users/` from the cache; (e) `POST /api/v1/refresh`; (f) the read as the tutorial does it.
+(d) `GET /api/v1/users/` from the cache; (e) `POST /api/v1/refresh`; (f) the read as the tutorial does it; (g) the route
+of (a) with the round trip of (b) within.
 """
 
 import io
@@ -18,6 +19,7 @@ from apps import create_app
 from benchmarks.measure import in_turn, ratio
 from benchmarks.peers.tutorial_app import create_app as create_tutorial_app
 from benchmarks.stores import Stores, migrate
+from tests.contract.test_call_count import counting
 from tests.support.people import People, bearer
 
 SECRET = "a secret of the benchmark, long enough for SHA-256"
@@ -30,16 +32,29 @@ def measure(stores: Stores, *, is_quick: bool) -> dict[str, Any]:
         migrate(database_url)
         acts = _acts(database_url, other_url, stores.empty_redis())
         times = in_turn(acts, rounds=5 if is_quick else 40, calls=50 if is_quick else 250)
+        calls = {name: _count_calls(act) for name, act in acts.items()}
     parts = [a + b for a, b in zip(times["a"], times["b"], strict=True)]
     return {
         "microseconds": {name: round(statistics.median(figures), 1) for name, figures in times.items()},
+        "calls": calls,
         "ratios": {
             "d/(a+b)": round(ratio(times["d"], parts), 2),
             "e/(a+b)": round(ratio(times["e"], parts), 2),
             "f/d": round(ratio(times["f"], times["d"]), 2),
             "f/(a+b)": round(ratio(times["f"], parts), 2),
+            "g/(a+b)": round(ratio(times["g"], parts), 2),
+            "d/g": round(ratio(times["d"], times["g"]), 2),
+            "e/g": round(ratio(times["e"], times["g"]), 2),
+            "calls d/(a+b)": round(calls["d"] / (calls["a"] + calls["b"]), 2),
         },
     }
+
+
+def _count_calls(act: Callable[[], object]) -> int:
+    """Return how many functions the warm act calls."""
+    with counting() as count:
+        act()
+    return count[0]
 
 
 def _acts(database_url: str, other_url: str, redis_url: str) -> dict[str, Callable[[], object]]:
@@ -53,12 +68,13 @@ def _acts(database_url: str, other_url: str, redis_url: str) -> dict[str, Callab
     server.mset({"one": "x" * 250, "two": "x" * 250})
     token = jwt.encode({"sub": "1", "type": "access"} | _claims(alice.access_token), SECRET)
     return {
-        "a": _request(_bare(), "GET", "/"),
+        "a": _request(_bare(lambda: None), "GET", "/"),
         "b": lambda: server.mget(["one", "two"]),
         "c": lambda: jwt.decode(token, SECRET, ["HS256"], audience="gatehouse"),
         "d": _request(app, "GET", "/api/v1/users/", alice.access_token),
         "e": _request(app, "POST", "/api/v1/refresh", alice.refresh_token),
         "f": _request(tutorial, "GET", "/api/v1/users/", bob.access_token),
+        "g": _request(_bare(lambda: server.mget(["one", "two"])), "GET", "/"),
     }
 
 
@@ -67,11 +83,13 @@ def _claims(token: str) -> dict[str, Any]:
     return claims
 
 
-def _bare() -> Flask:
+def _bare(first: Callable[[], object]) -> Flask:
+    """Return an application whose one route does something `first`."""
     app = Flask("bare")
 
     @app.get("/")
     def answer() -> dict[str, Any]:
+        first()
         return {"state": 0, "message": "ok", "data": {"id": 1, "username": "alice-liddell", "age": 18}}
 
     return app
