@@ -1,4 +1,4 @@
-"""Another Flask service that accepts Gatehouse's access tokens, verified by its public keys (JWT_ALGORITHM=EdDSA)."""
+"""Another Flask service that accepts Gatehouse's access tokens, verified by its public keys (JWT_ALGORITHM=EdDSA or ES256)."""
 
 import os
 
@@ -7,6 +7,7 @@ from flask import Flask, abort, request
 
 app = Flask(__name__)
 keys = jwt.PyJWKClient(os.environ.get("ACCOUNTS_URL", "http://127.0.0.1:5000") + "/.well-known/jwks.json")
+ALGORITHMS = ["EdDSA", "ES256"]  # those that Gatehouse can sign with; which one it is, the key says
 REQUIRED = ["exp", "iat", "nbf", "sub", "sid", "jti", "type"]
 
 
@@ -15,7 +16,7 @@ def current_user_id():
     try:
         key = keys.get_signing_key_from_jwt(token)
         claims = jwt.decode(
-            token, key, ["EdDSA"], audience="gatehouse", issuer="gatehouse", options={"require": REQUIRED}
+            token, key, ALGORITHMS, audience="gatehouse", issuer="gatehouse", options={"require": REQUIRED}
         )
     except jwt.PyJWKClientConnectionError:
         abort(503)  # not 401: the token may be good

@@ -244,7 +244,7 @@ DATABASE = [
 ]
 SERVICE = [
     Scene("a worker is killed (SIGKILL) every 2 s", workers_killed, CUT, in_short=True),
-    Scene("both processes are restarted, one after the other (SIGTERM)", rolling_restart, CUT),
+    Scene("both processes are restarted, one after the other (SIGTERM)", rolling_restart),
     Scene("the whole service is stopped and started (SIGTERM)", everything_stopped, CUT),
     Scene("400 slow clients (slowhttptest), through nginx", slow_clients, needs="slowhttptest"),
 ]
