@@ -1,4 +1,4 @@
-"""Another Flask service that accepts Gatehouse's access tokens, verified by its public keys (JWT_ALGORITHM=EdDSA or ES256)."""
+"""Another Flask service that accepts Gatehouse's access tokens, verified by its public keys (EdDSA or ES256)."""
 
 import os
 
