@@ -78,6 +78,5 @@ def logout(identity: Identity, form: LogoutForm) -> Response:
 def _answer_log_out() -> Response:
     """Answer that the session which asked is over: its cookies go too."""
     response = HttpResponse.success()
-    if cookies.is_on():
-        cookies.clear_tokens(response)
+    cookies.clear_tokens(response)
     return response

@@ -172,7 +172,10 @@ class UserAPI(MethodView):
     def delete(self, user_id: int, identity: Identity) -> Response:
         """Delete a user, with all their sessions."""
         users.delete_user(user_id, author_of(identity))
-        return HttpResponse.success(message=f"delete user success: {user_id}")
+        response = HttpResponse.success(message=f"delete user success: {user_id}")
+        if user_id == identity.user.id:
+            cookies.clear_tokens(response)
+        return response
 
 
 user_view = UserAPI.as_view("user_api")

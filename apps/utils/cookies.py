@@ -27,8 +27,8 @@ def set_tokens(response: Response, session_id: str, access_token: str, refresh_t
 
 
 def clear_tokens(response: Response) -> None:
-    """Take the tokens back."""
-    for name in (ACCESS, REFRESH, CSRF):
+    """Take the tokens back, in cookie mode."""
+    for name in (ACCESS, REFRESH, CSRF) if is_on() else ():
         response.delete_cookie(name, path="/", secure=True, samesite="Strict")
 
 

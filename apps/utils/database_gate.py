@@ -14,7 +14,7 @@ from flask import Flask, current_app
 
 from apps.errors import DatabaseUnavailable
 
-_PATIENCE = 1.0  # seconds after which one inside is stuck; a transaction takes some milliseconds
+_PATIENCE = 2.0  # seconds after which one inside is stuck; a transaction takes some milliseconds
 
 
 class DatabaseGate:

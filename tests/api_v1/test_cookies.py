@@ -90,6 +90,13 @@ def test_who_ends_the_session_that_they_use_loses_its_cookies(client: FlaskClien
     assert [client.get_cookie(name) for name in (ACCESS, REFRESH, CSRF)] == [None] * 3
 
 
+def test_who_deletes_their_account_loses_its_cookies(client: FlaskClient) -> None:
+    """I8."""
+    user_id = sign_up(client).get_json()["data"]["id"]
+    assert client.delete(f"/api/v1/users/{user_id}", headers=proof(client)).status_code == 200
+    assert [client.get_cookie(name) for name in (ACCESS, REFRESH, CSRF)] == [None] * 3
+
+
 @pytest.mark.settings(JWT_TOKEN_LOCATION=["headers", "cookies"], JWT_REFRESH_ROTATION=True)
 def test_a_rotation_replaces_the_cookie(client: FlaskClient) -> None:
     """R1: as it replaces the token in a body."""

@@ -101,7 +101,7 @@ def free_port() -> int:
         return port
 
 
-def wait_until_ready(live: Live, port: int, probe: str) -> None:
+def wait_until_ready(live: Live, port: int, probe: str = "/readyz") -> None:
     deadline = time.monotonic() + _PATIENCE
     while not is_ready(port, probe):
         assert live.process.poll() is None, f"the server ended before it answered:\n{live.log}"
