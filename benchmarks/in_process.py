@@ -51,10 +51,13 @@ def measure(stores: Stores, *, is_quick: bool) -> dict[str, Any]:
 
 
 def _count_calls(act: Callable[[], object]) -> int:
-    """Return how many functions the warm act calls."""
-    with counting() as count:
-        act()
-    return count[0]
+    """Return how many functions the warm act calls: the least of five, of which one may do what is due at times."""
+    counts = []
+    for _ in range(5):
+        with counting() as count:
+            act()
+        counts.append(count[0])
+    return min(counts)
 
 
 def _acts(database_url: str, other_url: str, redis_url: str) -> dict[str, Callable[[], object]]:
