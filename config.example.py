@@ -5,8 +5,8 @@ from datetime import timedelta  # noqa: F401
 # Where users and sessions live: postgresql://, mysql:// or sqlite://. Empty: SQLite under instance/.
 # DATABASE_URL = ""
 
-# Connections that one process keeps, and requests that it lets at the database at a time; fewer than the
-# server's threads. Processes x this must stay under max_connections. From 1 to 200.
+# Connections that one process keeps, and requests that it lets at the database at a time; at most two less than
+# `serve` has threads. Processes x this must stay under max_connections. From 1 to 200.
 # DATABASE_POOL_SIZE = 6
 
 # How long to wait for a connection to open, or for one of the pool. From 1 s to 60 s.
@@ -98,8 +98,8 @@ FIELD_INDEX_KEY = "change-me: the output of `openssl rand -base64 32`"
 # Passwords that one process hashes at a time: processes x this should not exceed the cores. From 1 to 64.
 # PASSWORD_HASH_CONCURRENCY = 1
 
-# Requests of one process that may wait to hash; keep it under the server's threads. In a burst of sign-ups and
-# logins one more gets 503, with Retry-After. From 0 to 1000.
+# Requests of one process that may wait to hash; `serve` keeps two of its threads out of it. In a burst of sign-
+# ups and logins one more gets 503, with Retry-After. From 0 to 1000.
 # PASSWORD_HASH_QUEUE = 6
 
 # How long a request may wait to hash; then it gets 503. From 1 s to 60 s.

@@ -29,8 +29,8 @@ class BaseConfig:
     DATABASE_POOL_SIZE: Annotated[
         int,
         Setting(
-            "Connections that one process keeps, and requests that it lets at the database at a time; fewer than the "
-            "server's threads. Processes x this must stay under max_connections.",
+            "Connections that one process keeps, and requests that it lets at the database at a time; at most two less "
+            "than `serve` has threads. Processes x this must stay under max_connections.",
             1,
             200,
         ),
@@ -170,8 +170,8 @@ class BaseConfig:
     PASSWORD_HASH_QUEUE: Annotated[
         int,
         Setting(
-            "Requests of one process that may wait to hash; keep it under the server's threads. In a burst of sign-ups "
-            "and logins one more gets 503, with Retry-After.",
+            "Requests of one process that may wait to hash; `serve` keeps two of its threads out of it. In a burst of "
+            "sign-ups and logins one more gets 503, with Retry-After.",
             0,
             1_000,
         ),

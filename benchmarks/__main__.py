@@ -7,6 +7,7 @@ import sys
 
 from benchmarks import growth, hash_bound, in_process, over_http, report, soak
 from benchmarks.stores import Stores
+from tests.faults import redis_server
 
 PARTS = {
     "in-process": in_process.measure,
@@ -21,7 +22,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all without one")
     parser.add_argument("--postgresql", default="postgresql://postgres@127.0.0.1:5432/postgres", metavar="URL")
-    parser.add_argument("--redis", default="redis://127.0.0.1:6379/9", metavar="URL", help="its database is emptied")
+    parser.add_argument(
+        "--redis", metavar="URL", help="its database is emptied; without one, a server is started for it"
+    )
     parser.add_argument("--quick", action="store_true", help="show that every part runs; nothing is written")
     options = parser.parse_args()
     unknown = set(options.parts) - set(PARTS)
@@ -29,15 +32,19 @@ def main() -> None:
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
     if not shutil.which("wrk"):
         sys.exit("wrk is missing (Debian: apt-get install wrk)")
-    stores = Stores(options.postgresql, options.redis)
+    with redis_server() as own:
+        measure(options, Stores(options.postgresql, options.redis or own.url))
+    if not options.quick:
+        report.write()
+
+
+def measure(options: argparse.Namespace, stores: Stores) -> None:
     for part in options.parts or PARTS:
         print(part, flush=True)
         figures = PARTS[part](stores, is_quick=options.quick)
         print(json.dumps({name: value for name, value in figures.items() if name != "megabytes"}, indent=1), flush=True)
         if not options.quick:
             report.keep(part, figures)
-    if not options.quick:
-        report.write()
 
 
 if __name__ == "__main__":

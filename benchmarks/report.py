@@ -70,7 +70,7 @@ def table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
 _HEAD = """# What it costs
 
 Written by `python -m benchmarks`; no number is put in by hand. Machines differ and are noisy, so what counts are the ratios: whatever is compared
-ran in turn, in one run. To run it yourself, with PostgreSQL, Redis and `wrk` on the machine:
+ran in turn, in one run. To run it yourself, with a PostgreSQL that runs, and `redis-server` and `wrk` on the machine:
 
 ```
 python3 -m venv benchmarks/.venv && benchmarks/.venv/bin/pip install --require-hashes -r benchmarks/peers/requirements.txt
@@ -126,8 +126,8 @@ def _over_http(results: dict[str, Any]) -> str:
         return ""
     text = f"""## The read of oneself, over HTTP
 
-`wrk` on loopback, every server with two workers on the same cores and the same PostgreSQL, in alternating rounds; none writes a log line per
-request. {_where(found).capitalize()}.
+`wrk` on loopback, every server with two workers on the same cores and the same PostgreSQL, and Redis by its socket for those who use it, in
+alternating rounds; none writes a log line per request. {_where(found).capitalize()}.
 """
     for connections, servers in found["servers"].items():
         ratios = found["ratios"][connections]

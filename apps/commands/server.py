@@ -95,8 +95,7 @@ def run(host: str, port: int, reload: bool) -> None:
     default=8,
     show_default=True,
     type=click.IntRange(1),
-    help="Threads of each process; more than DATABASE_POOL_SIZE and PASSWORD_HASH_QUEUE, or logins and a database that "
-    "hangs keep reads waiting.",
+    help="Threads of each process. Two of them neither wait to hash nor for the database.",
 )
 @with_appcontext
 def serve(host: str, port: int, workers: int, threads: int) -> None:
@@ -118,7 +117,6 @@ def serve(host: str, port: int, workers: int, threads: int) -> None:
 
     sys.path.insert(0, str(ROOT))
     os.chdir(ROOT)
-    os.environ.setdefault("GATEHOUSE_PROCESSES", str(workers))  # the workers read the settings themselves
     server = Granian(
         "wsgi:app",
         address=host,
@@ -131,7 +129,19 @@ def serve(host: str, port: int, workers: int, threads: int) -> None:
         websockets=False,
     )
     with _shared_metrics():
-        server.serve(target_loader=functools.partial(_load_in_worker, os.getpid()))
+        settings = _worker_settings(workers, threads)
+        server.serve(target_loader=functools.partial(_load_in_worker, os.getpid(), settings))
+
+
+def _worker_settings(workers: int, threads: int) -> dict[str, str]:
+    """Return what follows from the numbers: neither a flood of logins nor a database that hangs takes every thread."""
+    config, most = current_app.config, max(threads - 2, 1)
+    settings = {
+        "PROCESSES": max(config["PROCESSES"], workers),
+        "DATABASE_POOL_SIZE": min(config["DATABASE_POOL_SIZE"], most),
+        "PASSWORD_HASH_QUEUE": min(config["PASSWORD_HASH_QUEUE"], max(most - config["PASSWORD_HASH_CONCURRENCY"], 0)),
+    }
+    return {f"GATEHOUSE_{name}": str(value) for name, value in settings.items()}
 
 
 def _refuse_taken_address(host: str, port: int) -> None:
@@ -144,8 +154,9 @@ def _refuse_taken_address(host: str, port: int) -> None:
             raise click.UsageError(f"cannot listen on {host}, port {port}: {error.strerror}") from None
 
 
-def _load_in_worker(main_process: int, _target: str) -> WSGIApplication:
+def _load_in_worker(main_process: int, settings: dict[str, str], _target: str) -> WSGIApplication:
     """Return the application to a worker, which from now on ends when the main process is gone."""
+    os.environ.update(settings)
     threading.Thread(target=_end_with, args=(main_process,), daemon=True).start()
     from wsgi import app
 

@@ -16,6 +16,7 @@ from flask import Flask
 from sqlalchemy import text
 
 from apps import ROOT, create_app
+from apps.commands import server
 from apps.extensions import db
 from apps.utils import openapi
 from tests.support import live
@@ -193,3 +194,11 @@ def test_any_server_can_import_the_application(tmp_path: Path) -> None:
         [sys.executable, "-c", code], cwd=tmp_path, env=live.unconfigured(), capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1] == "200"
+
+
+def test_serve_leaves_threads_for_those_who_neither_hash_nor_ask_the_database() -> None:
+    """V3, V8: whatever the profile says; and each worker counts its share of a limit."""
+    names = ("GATEHOUSE_PROCESSES", "GATEHOUSE_DATABASE_POOL_SIZE", "GATEHOUSE_PASSWORD_HASH_QUEUE")
+    with create_app("testing", DATABASE_URL="sqlite://", PASSWORD_HASH_CONCURRENCY=1).app_context():
+        chosen = {threads: [server._worker_settings(4, threads)[name] for name in names] for threads in (1, 4, 8, 64)}
+    assert chosen == {1: ["4", "1", "0"], 4: ["4", "2", "1"], 8: ["4", "6", "5"], 64: ["4", "6", "61"]}
