@@ -46,10 +46,13 @@ def list_users(query: dict[str, Any]) -> UserPage:
     """Return a page of users.
 
     `query` may hold `username` (a prefix), `mobile` (exact), `role`, `blocked`, `sort` (a column, "-" before it for
-    descending), `limit` (1 to 100) and `cursor`. A page costs the same wherever it is: it begins behind a row, not
-    after a count of them. Raises `InvalidBody` for a cursor that this service did not make.
+    descending; without it by id or, with a prefix, by username), `limit` (1 to 100) and `cursor`. A page costs the
+    same wherever it is: it begins behind a row, not after a count of them. Raises `InvalidBody` for a cursor that this
+    service did not make.
     """
-    sort, limit = query.get("sort", "id"), query.get("limit", _PAGE)
+    # Names that begin alike lie together in the order of names alone: sorted by id, all of them would have to be read.
+    sort = query.get("sort", "username" if "username" in query else "id")
+    limit = query.get("limit", _PAGE)
     statement = _filtered(query)
     column = _COLUMNS[sort.removeprefix("-")]
     if "cursor" in query:

@@ -118,7 +118,7 @@ BY_PREFIX = {
     "%": [],
     "_": [],
     "liddell": [],  # a prefix, not a part
-    "张": ["张伟张伟", "张三丰张"],
+    "张": ["张三丰张", "张伟张伟"],  # in the order of names, not of sign-ups
     "张伟": ["张伟张伟"],
     "Straß": ["straße-berg"],
     "strass": [],  # not the same name: it may be another's
