@@ -93,13 +93,14 @@ def limit_waiting(engine: Engine, seconds: float) -> None:
 
 @contextmanager
 def _noticing(silence: Silence) -> Iterator[None]:
-    """Note when what is done within takes so long that the database must be silent."""
+    """Note when what is done within fails after so long that the database must be silent."""
     started = time.monotonic()
     try:
         yield
-    finally:
+    except Exception:
         if time.monotonic() - started >= _PING:
             silence.begin()
+        raise
 
 
 def set_patience(connection: Any, seconds: float | None) -> None:

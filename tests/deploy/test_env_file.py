@@ -42,6 +42,7 @@ def filled_in(tmp_path: Path) -> dict[str, str]:
         "GATEHOUSE_FIELD_ENCRYPTION_KEYS": f'["{field}"]',
         "GATEHOUSE_FIELD_INDEX_KEY": index,
         "GATEHOUSE_TRUSTED_PROXIES": "1",
+        "GATEHOUSE_PROCESSES": "4",
     }
 
 

@@ -36,7 +36,7 @@ def test_rotations_refuse_no_token(app: Flask, tmp_path: Path) -> None:
     }
     live.checkout(tmp_path)
     manage(tmp_path, environment, "rotate")
-    with live.live_server(tmp_path, "serve", "--workers=2", "--threads=4", **environment) as server:
+    with live.live_server(tmp_path, "serve", "--workers=2", "--threads=8", **environment) as server:
         stop = threading.Event()
         readers = [Reader(server.url, stop) for _ in range(READERS)]
         for reader in readers:
