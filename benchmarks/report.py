@@ -126,8 +126,8 @@ def _over_http(results: dict[str, Any]) -> str:
         return ""
     text = f"""## The read of oneself, over HTTP
 
-`wrk` on loopback, every server with two workers on the same cores and the same PostgreSQL, and Redis by its socket for those who use it, in
-alternating rounds; none writes a log line per request. {_where(found).capitalize()}.
+`wrk` on loopback, every server with two workers on the same cores, the same PostgreSQL and, where it uses one, the same Redis, in alternating
+rounds; none writes a log line per request. {_where(found).capitalize()}.
 """
     for connections, servers in found["servers"].items():
         ratios = found["ratios"][connections]
