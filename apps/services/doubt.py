@@ -33,6 +33,7 @@ class _Watch:
 
     number: int | None = None
     looks_again_at: float = float("-inf")  # by the monotonic clock
+    is_blind: bool = False  # the last look found no database
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def is_due(self) -> bool:
@@ -58,8 +59,11 @@ def heed_doubts() -> None:
     try:
         doubt = _read()
     except (SQLAlchemyError, DatabaseUnavailable) as error:  # nothing can be changed meanwhile
-        logger.warning("doubts cannot be read", extra={"event": "doubts.unread", "cause": str(error)})
+        if not watch.is_blind:
+            logger.warning("doubts cannot be read", extra={"event": "doubts.unread", "cause": str(error)})
+        watch.is_blind = True
         return
+    watch.is_blind = False
     is_new = _is_recent(doubt) if watch.number is None else doubt.number != watch.number
     watch.number = doubt.number
     if is_new:
