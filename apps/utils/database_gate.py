@@ -20,8 +20,10 @@ _PATIENCE = 2.0  # seconds after which one inside is stuck; a transaction takes 
 class DatabaseGate:
     """Lets in as many as there is room for."""
 
-    def __init__(self, room: int) -> None:
+    def __init__(self, room: int, patience: float = _PATIENCE) -> None:
+        """Let in `room` visitors, and call one stuck who stays for more than `patience` seconds."""
         self._room = room
+        self._patience = patience
         self._inside: dict[object, float] = {}  # {visit: when it began, by the monotonic clock}, the oldest first
         self._changed = threading.Condition()
 
@@ -32,7 +34,7 @@ class DatabaseGate:
         with self._changed:
             while len(self._inside) >= self._room:
                 oldest = next(iter(self._inside.values()))
-                seconds = oldest + _PATIENCE - time.monotonic()
+                seconds = oldest + self._patience - time.monotonic()
                 if seconds <= 0:
                     raise DatabaseUnavailable
                 self._changed.wait(seconds)
@@ -47,7 +49,10 @@ class DatabaseGate:
 
 def init_app(app: Flask) -> None:
     """Give `app` its gate."""
-    app.extensions["database_gate"] = DatabaseGate(app.config["DATABASE_POOL_SIZE"])
+    # SQLite lets one write at a time, so that a wait inside is no sign of anything.
+    is_sqlite = app.config["SQLALCHEMY_DATABASE_URI"].startswith("sqlite")
+    patience = app.config["STATEMENT_TIMEOUT"].total_seconds() if is_sqlite else _PATIENCE
+    app.extensions["database_gate"] = DatabaseGate(app.config["DATABASE_POOL_SIZE"], patience)
 
 
 def at_the_database() -> AbstractContextManager[None]:

@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from apps.errors import DatabaseUnavailable
-from apps.utils import database_gate
 from apps.utils.database_gate import DatabaseGate
 
 
@@ -29,9 +28,8 @@ def test_as_many_as_there_is_room_for_are_inside_at_a_time() -> None:
     assert most == [3]
 
 
-def test_nobody_waits_behind_one_who_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database_gate, "_PATIENCE", 0.05)
-    gate = DatabaseGate(1)
+def test_nobody_waits_behind_one_who_is_stuck() -> None:
+    gate = DatabaseGate(1, patience=0.05)
     with gate.visit():
         for _ in range(3):
             with pytest.raises(DatabaseUnavailable), gate.visit():
