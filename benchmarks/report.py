@@ -127,7 +127,7 @@ def _over_http(results: dict[str, Any]) -> str:
     text = f"""## The read of oneself, over HTTP
 
 `wrk` on loopback, every server with two workers on the same cores, the same PostgreSQL and, where it uses one, the same Redis, in alternating
-rounds; none writes a log line per request. {_where(found).capitalize()}.
+rounds; none writes a log line per request. Measured on {_where(found)}.
 """
     for connections, servers in found["servers"].items():
         ratios = found["ratios"][connections]
