@@ -2,16 +2,21 @@
 
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import redis
 
+from tests import faults
 from tests.faults import program
 from tests.support import servers
 from tests.support.live import free_port
+
+
+def wait_until(is_so: Callable[[], bool], seconds: float = 30) -> None:
+    """Wait for longer than elsewhere: clusters take their time."""
+    faults.wait_until(is_so, seconds)
 
 
 class RedisNode:
@@ -62,13 +67,6 @@ def cluster_port() -> int:
     while (port := free_port()) > 55_000:
         pass
     return port
-
-
-def wait_until(is_so: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, "it did not come to that"
-        time.sleep(0.05)
 
 
 @contextmanager

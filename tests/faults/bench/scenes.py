@@ -221,7 +221,6 @@ def slow_clients(world: World) -> None:
             attack.wait()
 
 
-FINE = frozenset({200})
 UNAVAILABLE = frozenset({200, 503})
 CUT = frozenset({200, NO_ANSWER})
 
