@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-from flask import Flask
+from flask import Flask, Request
 from flask.cli import AppGroup
+from flask.sessions import NullSession, SessionInterface
 from werkzeug.middleware.proxy_fix import ProxyFix
+from werkzeug.routing import MapAdapter
 
 from apps import extensions, models  # noqa: F401 (the tables are declared before anything reads them)
 from apps.api_v1 import api_v1
@@ -51,12 +53,34 @@ class Commands(AppGroup):
             register_commands(self._app)
 
 
+class NoSessions(SessionInterface):
+    """Flask's cookie sessions, not used: what the client holds is a token."""
+
+    _none = NullSession()
+
+    def open_session(self, *_: object) -> NullSession:
+        """Return one and the same session, which keeps nothing."""
+        return self._none
+
+
 class Service(Flask):
-    """Flask with its commands imported late, and without a question about every function: is it asynchronous?"""
+    """Flask with its commands imported late, and without what no request here needs.
+
+    Neither a session in a cookie, nor a look at the Host, nor a question about every function: is it asynchronous?
+    """
+
+    session_interface = NoSessions()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.cli = Commands(self)
+
+    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
+        """Return what finds the route of `request`: by method and path alone, whatever its Host says."""
+        if request is None:
+            return None
+        path = request.environ.get("PATH_INFO", "").encode("latin-1").decode(errors="replace")  # PEP 3333
+        return MapAdapter(self.url_map, "", request.root_path, "", request.scheme, path, request.method)
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """Return `func`: nothing here is."""

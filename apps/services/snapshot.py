@@ -4,7 +4,6 @@ A snapshot holds the id of its row and is believed only for that row (SECURITY K
 answers cannot show one user's data to another. The mobile number stays encrypted.
 """
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import TypeVar
 
@@ -16,10 +15,8 @@ from apps.models import Session, User
 from apps.models.user import mobile_context
 from apps.services.doubt import heed_doubts, raise_doubt
 from apps.utils import crypto
-from apps.utils.cache import Entry
+from apps.utils.cache import TOMBSTONE_VERSION
 from apps.utils.redis_cache import Lease
-
-S = TypeVar("S", bound=msgspec.Struct)
 
 _SCHEMA = "2"  # raise it when a snapshot changes its shape: old entries then are misses
 
@@ -34,6 +31,10 @@ class UserSnapshot(msgspec.Struct, frozen=True):
     role: str
     is_blocked: bool
     mobile_ciphertext: bytes
+
+    def is_of(self, user_id: int, _session_id: str) -> bool:
+        """Whether it is the row that was asked for."""
+        return self.id == user_id
 
     @property
     def mobile(self) -> str:
@@ -52,6 +53,16 @@ class SessionSnapshot(msgspec.Struct, frozen=True):
     expire_time: datetime
     end_time: datetime
     revoke_time: datetime | None
+
+    def is_of(self, user_id: int, session_id: str) -> bool:
+        """Whether it is the row that was asked for."""
+        return self.user_id == user_id and self.id == session_id
+
+
+S = TypeVar("S", UserSnapshot, SessionSnapshot)
+
+_users = msgspec.json.Decoder(UserSnapshot)
+_sessions = msgspec.json.Decoder(SessionSnapshot)
 
 
 def user_key(user_id: int) -> str:
@@ -134,26 +145,28 @@ class Found(msgspec.Struct, frozen=True):
 def look_up(user_id: int, session_id: str, lease: Lease | None = None) -> Found:
     """Ask the cache, in one round trip; what it lacks, `fill` may then give it with the same lease."""
     heed_doubts()
-    keys: Sequence[str] = [user_key(user_id), session_key(user_id, session_id)]
-    user_entry, session_entry = cache.get_many(keys, lease)
-    if user_entry and user_entry.is_tombstone and user_entry.value == keys[0]:
+    of_user, of_session = user_key(user_id), session_key(user_id, session_id)
+    user_entry, session_entry = cache.get_many((of_user, of_session), lease)
+    if user_entry == (TOMBSTONE_VERSION, of_user):
         return Found(None, None, is_deleted=True)
     return Found(
-        _decode(keys[0], user_entry, UserSnapshot, id=user_id),
-        _decode(keys[1], session_entry, SessionSnapshot, id=session_id, user_id=user_id),
+        _decode(_users, of_user, user_entry, user_id, session_id),
+        _decode(_sessions, of_session, session_entry, user_id, session_id),
     )
 
 
-def _decode(key: str, entry: Entry | None, type_: type[S], **owner: int | str) -> S | None:
+def _decode(
+    decoder: msgspec.json.Decoder[S], key: str, entry: tuple[int, str] | None, user_id: int, session_id: str
+) -> S | None:
     """Return the snapshot of an entry; one that is corrupt, or another's, is dropped and counts as a miss."""
     if entry is None:
         return None
+    version, value = entry
     try:
-        snapshot = msgspec.json.decode(entry.value, type=type_)
+        snapshot = decoder.decode(value)
     except msgspec.DecodeError:
         snapshot = None
-    expected = {**owner, "version": entry.version}
-    if snapshot and all(getattr(snapshot, name) == value for name, value in expected.items()):
+    if snapshot and snapshot.version == version and snapshot.is_of(user_id, session_id):
         return snapshot
     cache.forget(key)
     return None

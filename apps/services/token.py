@@ -14,6 +14,7 @@ from math import ceil
 from typing import Any, Literal
 
 import jwt as pyjwt
+import msgspec
 from flask import Flask, current_app
 from flask_jwt_extended import create_access_token, create_refresh_token, decode_token
 from flask_jwt_extended.exceptions import JWTExtendedException
@@ -61,8 +62,7 @@ _SUBJECT = re.compile(r"[1-9][0-9]{0,18}")
 _SESSION_ID = re.compile(r"[0-9a-f]{32}")
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(msgspec.Struct, frozen=True):
     """Who sends a request: the user and the session behind a token that was just found good."""
 
     user: UserSnapshot

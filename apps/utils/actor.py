@@ -1,11 +1,11 @@
 """Who acts now, for the audit and the log: set around a request, read by the services, which know no request."""
 
 from contextvars import ContextVar, Token
-from dataclasses import dataclass
+
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class Actor:
+class Actor(msgspec.Struct, frozen=True):
     """Where an act comes from. Nothing of it is known of a command: that one is the operator's."""
 
     user_id: int | None = None

@@ -10,7 +10,6 @@ import random
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Protocol
 
 from flask import Flask, current_app
@@ -21,19 +20,6 @@ from apps.utils.redis_cache import Lease, RedisCache, Stored
 
 TOMBSTONE_VERSION = 2**53 - 1  # the largest integer that Lua keeps exact
 _FILL_WAIT = 1.0  # seconds that a reader waits for another that fills the same entry
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A stored value and the version of the row that it was made from."""
-
-    version: int
-    value: str
-
-    @property
-    def is_tombstone(self) -> bool:
-        """Whether the row is known to be deleted."""
-        return self.version == TOMBSTONE_VERSION
 
 
 class Store(Protocol):
@@ -76,9 +62,9 @@ class Cache:
         store: Store = current_app.extensions["cache"]
         return store
 
-    def get_many(self, keys: Sequence[str], lease: Lease | None = None) -> list[Entry | None]:
-        """Return the entry of each key, or None for a miss, which `lease` then allows to fill."""
-        return [found and Entry(*found) for found in self.store.get_many(keys, lease)]
+    def get_many(self, keys: Sequence[str], lease: Lease | None = None) -> list[tuple[int, str] | None]:
+        """Return the (version, value) of each key, or None for a miss, which `lease` then allows to fill."""
+        return self.store.get_many(keys, lease)
 
     def put(self, entries: Sequence[Stored]) -> bool:
         """Store what was just committed; return whether every other process can see it now."""

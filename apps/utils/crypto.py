@@ -35,10 +35,14 @@ def encrypt(text: str, context: str) -> bytes:
 
 def decrypt(blob: bytes, context: str) -> str:
     """Return the text of `blob`; raise `Undecryptable` unless it is whole and belongs to `context`."""
-    ciphers = dict(_cipher(secret) for secret in current_app.config["FIELD_ENCRYPTION_KEYS"])
-    cipher = ciphers.get(blob[1:5])
-    if blob[:1] != _VERSION or cipher is None:
-        raise Undecryptable("no key for a blob of " + context)
+    for secret in current_app.config["FIELD_ENCRYPTION_KEYS"]:
+        id_, cipher = _cipher(secret)
+        if blob[:5] == _VERSION + id_:
+            return _decrypt(cipher, blob, context)
+    raise Undecryptable("no key for a blob of " + context)
+
+
+def _decrypt(cipher: AESGCM, blob: bytes, context: str) -> str:
     try:
         return cipher.decrypt(blob[5:17], blob[17:], context.encode()).decode()
     except (InvalidTag, ValueError) as error:

@@ -6,8 +6,8 @@ A line never holds a body, a header, a query string or a token. Line breaks are 
 import json
 import logging
 import logging.config
+import random
 import re
-import secrets
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -71,7 +71,7 @@ def with_log(application: WSGIApplication) -> WSGIApplication:
     def serve(environ: WSGIEnvironment, start_response: StartResponse) -> Any:
         started = time.perf_counter()
         given = environ.get("HTTP_X_REQUEST_ID", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        request_id = given if _REQUEST_ID.fullmatch(given) else f"{random.getrandbits(64):016x}"
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
             if logger.isEnabledFor(logging.INFO):

@@ -17,8 +17,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Self
 
 import redis
+from redis.cluster import RedisCluster
 from redis.exceptions import NoScriptError
 
+from apps.utils.redis_connections import HeldConnections
 from apps.utils.redis_url import FAILURES, connect, times_of
 
 logger = logging.getLogger(__name__)
@@ -85,7 +87,9 @@ class RedisCache:
         self._connect = functools.partial(
             connect, url, timeout, self._meet, decode_responses=True, encoding_errors="replace"
         )
+        self._timeout = timeout
         self._client: Any = None
+        self._held: HeldConnections | None = None  # of a cluster none: it has a pool for each node
         self._known_servers: set[str] = set()
         self.tell: Callable[[str], None] = lambda _happening: None  # of each "error", and when it is "open" or "closed"
         self._lock = threading.Lock()
@@ -96,21 +100,21 @@ class RedisCache:
 
     def get_many(self, keys: Sequence[str], lease: Lease | None = None) -> list[tuple[int, str] | None]:
         """Return a (version, value) or None for each key, in one round trip; where nothing is, leave the lease."""
-        found = self._guarded(lambda: self._ask(keys, lease)) if self._is_believed else None
+        found = self._guarded(self._ask, keys, lease) if self._is_believed else None
         if found is None:
             return [None] * len(keys)
         return [self._read(key, entry) for key, entry in zip(keys, found, strict=True)]
 
     def put(self, entries: Sequence[Stored], seconds: float) -> bool:
         """Store each unless a later version is there; what Redis misses it is told of when it is back."""
-        if self._guarded(lambda: self._send(entries, seconds)) is not None:
+        if self._guarded(self._send, entries, seconds) is not None:
             return True
         return self._keep_missed(entries, seconds)
 
     def fill(self, entries: Sequence[Stored], seconds: float, lease: Lease) -> None:
         """Store what was only read, where the lease still is: without Redis it may be lost."""
         if self._is_believed and time.monotonic() < lease.end:
-            self._guarded(lambda: self._send(entries, seconds, lease.mark))
+            self._guarded(self._send, entries, seconds, lease.mark)
 
     def forget(self, key: str) -> None:
         """Drop an entry."""
@@ -125,7 +129,7 @@ class RedisCache:
 
     def ping(self) -> bool:
         """Whether Redis answers now, and is believed."""
-        return self._is_believed and self._guarded(lambda: self._ask([])) is not None
+        return self._is_believed and self._guarded(self._ask, []) is not None
 
     @property
     def _is_believed(self) -> bool:
@@ -149,6 +153,8 @@ class RedisCache:
             self._get = client.register_script(_GET)
             self._put = client.register_script(_PUT)
             times_of(client)  # meets every primary; whoever comes later took the place of one
+            if not isinstance(client, RedisCluster):
+                self._held = HeldConnections(client.connection_pool, self._timeout)
             self._client = client
         return self._client
 
@@ -161,13 +167,19 @@ class RedisCache:
             self._known_servers.add(server)
             if self._client is not None:
                 self.distrust("another server, or the same started again")
+            if self._held:
+                self._held.drop()  # those to the one before
 
     def _ask(self, keys: Sequence[str], lease: Lease | None = None) -> Any:
-        client, arguments = self._reached(), (lease.mark if lease else "", _LEASE_MILLISECONDS)
+        client = self._reached()
+        return self._run(client, self._get, keys, (lease.mark if lease else "", _LEASE_MILLISECONDS))
+
+    def _run(self, client: Any, script: Any, keys: Sequence[str], arguments: Sequence[str | int]) -> Any:
         try:
-            return client.execute_command("EVALSHA", self._get.sha, len(keys), *keys, *arguments)
+            ask = self._held.ask if self._held else client.execute_command
+            return ask("EVALSHA", script.sha, len(keys), *keys, *arguments)
         except NoScriptError:  # a new server
-            return self._get(keys=keys, args=arguments, client=client)
+            return script(keys=keys, args=arguments, client=client)
 
     def _now(self) -> float:
         """Return the server's time; of several the latest."""
@@ -181,17 +193,17 @@ class RedisCache:
             arguments += [version, value]
         client = self._reached()
         try:
-            return self._put(keys=keys, args=arguments, client=client)
+            return self._run(client, self._put, keys, arguments)
         except redis.OutOfMemoryError:
             client.delete(*keys)  # which a full Redis still does; and nobody fills it again
             raise
 
-    def _guarded(self, call: Callable[[], Any]) -> Any:
+    def _guarded(self, call: Callable[..., Any], *arguments: Any) -> Any:
         """Return what `call` returns, or None when Redis is, or just went, out of reach."""
         if self._is_open:
             return None
         try:
-            return call()
+            return call(*arguments)
         except FAILURES as error:
             self._open(error)
             return None

@@ -37,12 +37,14 @@ class VerifiedTokens:
 
     def get(self, token: str) -> Verified | None:
         """Return what was found of `token`, if this is its time: the clock may have been set back as well."""
-        with self._lock:
-            known = self._tokens.get(_digest(token))
-        now = clock.now().timestamp()
-        if known and known.claims["nbf"] - self._leeway <= now < known.claims["exp"] + self._leeway:
-            return known
-        return None
+        digest = _digest(token)
+        try:
+            with self._lock:
+                known = self._tokens[digest]
+        except KeyError:
+            return None
+        is_time = known.claims["nbf"] - self._leeway <= clock.now().timestamp() < known.claims["exp"] + self._leeway
+        return known if is_time else None
 
     def put(self, token: str, verified: Verified) -> None:
         """Remember a token that was just found good. `claims` hold `nbf` and `exp`, in seconds (RFC 7519, 4.1)."""
