@@ -1,23 +1,25 @@
 """Tokens: issued for a session, and checked more strictly than the libraries do.
 
-Flask-JWT-Extended signs and decodes. Before a key is handed out for decoding, the token's header and claims must have
-exactly the shape that this service gives them (SECURITY F2): the library takes a token without `exp`, or with any
+PyJWT signs and Flask-JWT-Extended decodes. Before a key is handed out for decoding, the token's header and claims must
+have exactly the shape that this service gives them (SECURITY F2): the library takes a token without `exp`, or with any
 `type` but "refresh", for an access token.
 """
 
 import re
+import secrets
 from collections.abc import Mapping
-from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 from math import ceil
 from typing import Any, Literal
 
 import jwt as pyjwt
 import msgspec
 from flask import Flask, current_app
-from flask_jwt_extended import create_access_token, create_refresh_token, decode_token
+from flask_jwt_extended import decode_token
 from flask_jwt_extended.exceptions import JWTExtendedException
+from jwt.algorithms import HMACAlgorithm
 from sqlalchemy import select
 
 from apps.errors import InvalidToken
@@ -57,7 +59,6 @@ _ACCESS_CLAIMS = {
 _CLAIM_TYPES = {"access": _ACCESS_CLAIMS, "refresh": {**_ACCESS_CLAIMS, "gen": int}}
 # RFC 7515, 2 and 7.1: three parts, without padding. PyJWT takes a signature with its padding, a second spelling.
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
-_signing: ContextVar[Key] = ContextVar("signing")
 _SUBJECT = re.compile(r"[1-9][0-9]{0,18}")
 _SESSION_ID = re.compile(r"[0-9a-f]{32}")
 
@@ -70,6 +71,24 @@ class Identity(msgspec.Struct, frozen=True):
     is_fresh: bool
     generation: int  # of a refresh token; 0 in an access token
     from_cache: bool
+
+
+class _Hmac(HMACAlgorithm):
+    """PyJWT's, which looks at every signature whether the key is a PEM, a certificate or a JWK: here, at the first."""
+
+    def prepare_key(self, key: str | bytes) -> bytes:
+        """Return the bytes to sign with. Raises `InvalidKeyError` for a public key."""
+        return _prepare_key(key)
+
+
+@lru_cache(maxsize=8)
+def _prepare_key(key: str | bytes) -> bytes:
+    return HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(key)
+
+
+_jws = pyjwt.PyJWS()
+_jws.unregister_algorithm("HS256")
+_jws.register_algorithm("HS256", _Hmac(HMACAlgorithm.SHA256))
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +148,20 @@ def authenticate_any(token: str) -> tuple[Identity, Mapping[str, Any]]:
 
 
 def _issue_access_token(session: Session | SessionSnapshot, *, is_fresh: bool) -> str:
-    _choose_key()
-    lifetime = min(current_app.config["JWT_ACCESS_TOKEN_EXPIRES"], session.end_time - clock.now())
-    claims = {"sid": session.id}
-    token: str = create_access_token(
-        str(session.user_id), fresh=is_fresh, expires_delta=lifetime, additional_claims=claims
+    now = clock.now()
+    end = min(now + current_app.config["JWT_ACCESS_TOKEN_EXPIRES"], session.end_time)
+    return _sign(
+        {
+            "type": "access",
+            "fresh": is_fresh,
+            "sub": str(session.user_id),
+            "sid": session.id,
+            "jti": secrets.token_hex(16),
+            "iat": int(now.timestamp()),
+            "nbf": int(now.timestamp()),
+            "exp": int(end.timestamp()),
+        }
     )
-    return token
 
 
 def _issue_refresh_token(session: Session) -> str:
@@ -143,18 +169,30 @@ def _issue_refresh_token(session: Session) -> str:
 
     So a retry within the grace window gets the token that the lost answer held, and none is stored, not even hashed.
     """
-    _choose_key()
     issued = int((session.rotate_time or session.create_time).timestamp())
-    claims = {
-        "sid": session.id,
-        "gen": session.refresh_generation,
-        "jti": f"{session.id}.{session.refresh_generation}",
-        "iat": issued,
-        "nbf": issued,
-        "exp": int(session.expire_time.timestamp()),
-    }
-    token: str = create_refresh_token(str(session.user_id), additional_claims=claims)
-    return token
+    return _sign(
+        {
+            "type": "refresh",
+            "fresh": False,
+            "sub": str(session.user_id),
+            "sid": session.id,
+            "gen": session.refresh_generation,
+            "jti": f"{session.id}.{session.refresh_generation}",
+            "iat": issued,
+            "nbf": issued,
+            "exp": int(session.expire_time.timestamp()),
+        }
+    )
+
+
+def _sign(claims: dict[str, Any]) -> str:
+    """Return a token by the key that signs now (RFC 7515, 7.1)."""
+    config = current_app.config
+    payload = msgspec.json.encode({"iss": config["JWT_ISSUER"], "aud": config["JWT_AUDIENCE"], **claims})
+    if _is_asymmetric():
+        key = signing_key()
+        return _jws.encode(payload, key.private_key, key.algorithm, {"kid": key.kid})
+    return _jws.encode(payload, config["JWT_SECRET_KEY"], "HS256")
 
 
 def _verify(token: str) -> Mapping[str, Any]:
@@ -181,24 +219,6 @@ def _decode(token: str) -> Verified:
 
 def _is_asymmetric() -> bool:
     return bool(current_app.config["JWT_ALGORITHM"] != "HS256")
-
-
-def _choose_key() -> None:
-    """Take the key that signs now, for both of the callbacks below: between them it could change."""
-    if _is_asymmetric():
-        _signing.set(signing_key())
-
-
-@jwt.encode_key_loader
-def _signing_secret(_identity: str) -> Any:
-    """Return what tokens are signed with."""
-    return _signing.get().private_key if _is_asymmetric() else current_app.config["JWT_SECRET_KEY"]
-
-
-@jwt.additional_headers_loader
-def _signing_header(_identity: str) -> dict[str, str]:
-    """Name the key, where there is more than one."""
-    return {"kid": _signing.get().kid} if _is_asymmetric() else {}
 
 
 @jwt.decode_key_loader

@@ -20,9 +20,7 @@ def configure_libraries(app: Flask) -> None:
         MAX_CONTENT_LENGTH=64 * 1024,
         # Both where keys sign, so that those of the one before verify on; which one, its key says (services/token.py).
         JWT_DECODE_ALGORITHMS=["HS256"] if settings["JWT_ALGORITHM"] == "HS256" else list(jwk.ALGORITHMS),
-        JWT_ENCODE_ISSUER=settings["JWT_ISSUER"],
         JWT_DECODE_ISSUER=settings["JWT_ISSUER"],
-        JWT_ENCODE_AUDIENCE=settings["JWT_AUDIENCE"],
         JWT_DECODE_AUDIENCE=settings["JWT_AUDIENCE"],
         JWT_DECODE_LEEWAY=settings["JWT_LEEWAY"],
         JWT_COOKIE_CSRF_PROTECT=False,  # cookies.py asks for its own proof, without a claim in every token

@@ -38,7 +38,6 @@ def count_request(setting: str, who: str) -> None:
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
     limits: Limits = app.extensions["limits"]
     for item in _parse(app.config[setting]):
-        # Under the setting's name: under the route's, an address would be one with a username that reads like it.
         seconds = limits.hit(item, setting, app.config["CACHE_PREFIX"], who)
         if seconds:
             raise TooManyRequests(seconds)
@@ -61,17 +60,19 @@ class Limits:
 
     def hit(self, item: RateLimitItem, setting: str, prefix: str, who: str) -> float:
         """Return 0, or the seconds after which there is room for one more."""
+        # Under the setting's name: under the route's, an address would be one with a username that reads like it.
+        key = f"{prefix}/{setting}/{who}"
         if setting not in COUNTED_BY_PROCESS and self._may_ask():
             try:
                 # Not before: a cluster that is away keeps no start back.
                 self._everywhere = self._everywhere or self._connect()
-                seconds = _hit(self._everywhere, item, prefix, setting, who)
+                seconds = _hit(self._everywhere, item, key)
             except (StorageError, *FAILURES) as error:
                 self._note_failure(error)
             else:
                 self._note_success()
                 return seconds
-        return _hit(self._here, _share(item, self._processes), prefix, setting, who)
+        return _hit(self._here, _share(item, self._processes), key)
 
     def _may_ask(self) -> bool:
         """Whether Redis answers or, of the requests that find it gone, this is the one to ask again."""
@@ -102,11 +103,11 @@ def _in_redis(url: str, timeout: float) -> SlidingWindowCounterRateLimiter:
     return SlidingWindowCounterRateLimiter(storage)
 
 
-def _hit(limiter: SlidingWindowCounterRateLimiter, item: RateLimitItem, *who: str) -> float:
-    if limiter.hit(item, *who):
+def _hit(limiter: SlidingWindowCounterRateLimiter, item: RateLimitItem, key: str) -> float:
+    if limiter.hit(item, key):
         return 0
     # At the very moment that it names, the count is still at the limit.
-    return floor(max(0.0, limiter.get_window_stats(item, *who).reset_time - time.time())) + 1
+    return floor(max(0.0, limiter.get_window_stats(item, key).reset_time - time.time())) + 1
 
 
 @lru_cache(maxsize=64)
