@@ -39,12 +39,16 @@ class Commands(AppGroup):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command."""
         self._load()
+        if cmd_name == "db":
+            from apps.commands import migration_commands
+
+            return migration_commands(self._app)
         return super().get_command(ctx, cmd_name)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all."""
         self._load()
-        return super().list_commands(ctx)
+        return sorted([*super().list_commands(ctx), "db"])
 
     def _load(self) -> None:
         if not self.commands:

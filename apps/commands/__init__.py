@@ -2,7 +2,7 @@
 
 import sys
 
-import flask_migrate.cli
+import click
 from flask import Flask
 from flask.cli import ScriptInfo
 from sqlalchemy.exc import OperationalError, ProgrammingError
@@ -36,9 +36,17 @@ def main() -> None:
         sys.exit(f"the database does not answer, or has no tables yet (manage.py db upgrade): {first_line}")
 
 
-def register_commands(app: Flask) -> None:
-    """Add the commands."""
+def migration_commands(app: Flask) -> click.Command:
+    """Return `db`. Alembic is imported for it alone: a worker has in memory whatever `serve` has imported."""
+    import flask_migrate.cli
+
     bind_migrations(app)
-    groups = (session_commands, audit_commands, key_commands, client_commands, flask_migrate.cli.db)
+    db: click.Group = flask_migrate.cli.db
+    return db
+
+
+def register_commands(app: Flask) -> None:
+    """Add the commands, but for those of Flask-Migrate."""
+    groups = (session_commands, audit_commands, key_commands, client_commands)
     for command in (run, serve, create_admin, backup, restore, write_openapi, write_postman, config_example, *groups):
         app.cli.add_command(command)

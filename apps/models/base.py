@@ -3,8 +3,7 @@
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, DateTime, Dialect, Integer, LargeBinary, String, TypeDecorator
-from sqlalchemy.dialects import mysql
+from sqlalchemy import VARBINARY, BigInteger, DateTime, Dialect, Integer, LargeBinary, String, TypeDecorator
 
 from apps.extensions import Base, db
 
@@ -16,15 +15,15 @@ else:
 # SQLite gives out ids only for INTEGER; with AUTOINCREMENT it never gives one out twice (SECURITY F1).
 Id = BigInteger().with_variant(Integer, "sqlite")
 # Short bytes; MariaDB and MySQL index them only as VARBINARY.
-Blob = LargeBinary(255).with_variant(mysql.VARBINARY(255), "mysql", "mariadb")
-Digest = LargeBinary(32).with_variant(mysql.VARBINARY(32), "mysql", "mariadb")
+Blob = LargeBinary(255).with_variant(VARBINARY(255), "mysql", "mariadb")
+Digest = LargeBinary(32).with_variant(VARBINARY(32), "mysql", "mariadb")
 
 
 def ExactString(length: int) -> String:  # noqa: N802 (reads as the type it makes)
     """Return a text column that compares and sorts byte by byte on every database, never by a collation."""
     return (
         String(length)
-        .with_variant(mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb")
+        .with_variant(String(length, collation="utf8mb4_bin"), "mysql", "mariadb")
         .with_variant(String(length, collation="C"), "postgresql")
     )
 
@@ -38,7 +37,9 @@ class UtcDateTime(TypeDecorator[datetime]):
     def load_dialect_impl(self, dialect: Dialect) -> Any:
         """Ask MariaDB and MySQL for the microseconds that they leave out unless asked."""
         if dialect.name in ("mysql", "mariadb"):
-            return dialect.type_descriptor(mysql.DATETIME(fsp=6))
+            from sqlalchemy.dialects.mysql import DATETIME  # a megabyte, for those who have it
+
+            return dialect.type_descriptor(DATETIME(fsp=6))
         return dialect.type_descriptor(DateTime())
 
     def process_bind_param(self, value: datetime | None, _dialect: Dialect) -> datetime | None:

@@ -2,8 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import LargeBinary, String
-from sqlalchemy.dialects import mysql
+from sqlalchemy import VARBINARY, LargeBinary, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from apps.models.base import ExactString, Model, UtcDateTime
@@ -18,7 +17,7 @@ class SigningKey(Model):
     kid: Mapped[str] = mapped_column(ExactString(43), primary_key=True)  # its thumbprint (RFC 7638)
     algorithm: Mapped[str] = mapped_column(String(16))
     private_key_ciphertext: Mapped[bytes] = mapped_column(
-        LargeBinary(512).with_variant(mysql.VARBINARY(512), "mysql", "mariadb")
+        LargeBinary(512).with_variant(VARBINARY(512), "mysql", "mariadb")
     )
     create_time: Mapped[datetime] = mapped_column(UtcDateTime, default=clock.now)
     activate_time: Mapped[datetime | None] = mapped_column(UtcDateTime)

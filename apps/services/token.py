@@ -214,7 +214,8 @@ def _decode(token: str) -> Verified:
         kid = pyjwt.get_unverified_header(token)["kid"] if _is_asymmetric() else None  # no longer unverified
     except (pyjwt.PyJWTError, JWTExtendedException, RecursionError) as error:
         raise InvalidToken from error
-    return Verified(claims, kid)
+    names = _CLAIM_TYPES[claims["type"]]  # the same strings for all: half of what a token takes in memory
+    return Verified({name: claims[name] for name in names}, kid)
 
 
 def _is_asymmetric() -> bool:

@@ -85,7 +85,7 @@ class RedisCache:
 
     def __init__(self, url: str, timeout: float) -> None:
         self._connect = functools.partial(
-            connect, url, timeout, self._meet, decode_responses=True, encoding_errors="replace"
+            connect, url, timeout, self._meet, decode_responses=True, encoding_errors="replace", socket_read_size=4096
         )
         self._timeout = timeout
         self._client: Any = None

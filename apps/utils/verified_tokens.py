@@ -15,7 +15,7 @@ from cachetools import LRUCache
 
 from apps.utils import clock
 
-_MOST_TOKENS = 10_000  # about 15 MB; the one that was not used for longest goes first
+_MOST_TOKENS = 5_000  # about 6 MB; the one that was not used for longest goes first
 
 
 @dataclass(frozen=True, slots=True)

@@ -202,3 +202,18 @@ def test_serve_leaves_threads_for_those_who_neither_hash_nor_ask_the_database() 
     with create_app("testing", DATABASE_URL="sqlite://", PASSWORD_HASH_CONCURRENCY=1).app_context():
         chosen = {threads: [server._worker_settings(4, threads)[name] for name in names] for threads in (1, 4, 8, 64)}
     assert chosen == {1: ["4", "1", "0"], 4: ["4", "2", "1"], 8: ["4", "6", "5"], 64: ["4", "6", "61"]}
+
+
+def test_the_workers_do_not_keep_what_only_commands_need() -> None:
+    """They have in memory whatever `serve` has imported before it starts them."""
+    code = """
+import sys
+from apps import create_app
+app = create_app("testing", DATABASE_URL="postgresql://nobody@127.0.0.1:1/nothing")
+print(app.test_cli_runner().invoke(args=["serve", "--help"]).exit_code)
+print([name for name in ("alembic", "flask_migrate", "pymysql") if name in sys.modules])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=live.unconfigured(), capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "0\n[]\n"
