@@ -126,7 +126,7 @@ def _acts(size: int) -> dict[str, Callable[[], object]]:
         "login, the look-up by name": lambda: login._find(username(next(numbers))),
         "list, page 1": lambda: admin.list_users({"limit": _PAGE}),
         "list, page 10,000 (or the last)": lambda: admin.list_users(dict(last)),
-        "search by the beginning of a name": lambda: admin.list_users({"limit": _PAGE, "username": "user-12"}),
+        "search by the beginning of a name": lambda: admin.list_users({"limit": _PAGE, "username": "user-1"}),
         "search by mobile number": lambda: admin.list_users({"mobile": f"+86132{next(numbers):08d}"}),
     }
 

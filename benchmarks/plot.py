@@ -19,7 +19,7 @@ def main(source: str, target: str) -> None:
     results = json.loads(Path(source).read_text())
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.4))
     draw_servers(left, results["over-http"]["servers"]["64"])
-    draw_parts(right, results["in-process"]["microseconds"])
+    draw_parts(right, results["in-process"]["by_call"]["medians"])
     figure.tight_layout()
     figure.savefig(target, metadata={"Date": None})
 
