@@ -80,7 +80,7 @@ class Service(Flask):
         self.cli = Commands(self)
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
-        """Return what finds the route of `request`: by method and path alone, whatever its Host says."""
+        """Return what finds the route of `request`: by method and path alone, whatever its Host or Upgrade says."""
         if request is None:
             return None
         path = request.environ.get("PATH_INFO", "").encode("latin-1").decode(errors="replace")  # PEP 3333

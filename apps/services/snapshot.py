@@ -33,7 +33,7 @@ class UserSnapshot(msgspec.Struct, frozen=True):
     mobile_ciphertext: bytes
 
     def is_of(self, user_id: int, _session_id: str) -> bool:
-        """Whether it is the row that was asked for."""
+        """Whether it is the row that was asked for; a session is asked the same."""
         return self.id == user_id
 
     @property

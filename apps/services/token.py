@@ -74,7 +74,7 @@ class Identity(msgspec.Struct, frozen=True):
 
 
 class _Hmac(HMACAlgorithm):
-    """PyJWT's, which looks at every signature whether the key is a PEM, a certificate or a JWK: here, at the first."""
+    """PyJWT's, which asks at every signature whether the key is a PEM, a certificate or a JWK. This one asks once."""
 
     def prepare_key(self, key: str | bytes) -> bytes:
         """Return the bytes to sign with. Raises `InvalidKeyError` for a public key."""

@@ -21,6 +21,7 @@ from redis.cluster import RedisCluster
 from redis.exceptions import NoScriptError
 
 from apps.utils.redis_connections import HeldConnections
+from apps.utils.redis_scripts import GET, PUT, Script
 from apps.utils.redis_url import FAILURES, connect, times_of
 
 logger = logging.getLogger(__name__)
@@ -29,41 +30,6 @@ _PROBE_INTERVAL = 0.25  # seconds
 _SETTLING = 1.2  # seconds; longer than any process takes to notice that Redis is back, and than a lease
 _LEASE_MILLISECONDS = 1000  # between a miss and its fill; later it is refused
 _MOST_MISSED = 10_000  # beyond it the oldest lapses by its time to live
-
-# KEYS; ARGV: a lease, which is put where nothing is, or nothing, and its milliseconds.
-# A Redis that takes no writes (read-only, full, without its disk) refuses a script with a first line such as this one:
-# what another process changed would be missing there, so nothing that it holds may be believed.
-_GET = """#!lua
-if #KEYS == 0 then return {} end
-local found = redis.call('MGET', unpack(KEYS))
-if ARGV[1] ~= '' then
-  for number, entry in ipairs(found) do
-    if not entry then redis.call('SET', KEYS[number], ARGV[1], 'PX', ARGV[2]) end
-  end
-end
-return found
-"""
-
-# KEYS; ARGV: milliseconds, a lease or nothing, then a version and a value for each key.
-# An entry is "<version> <time stored, by the server's clock> <value>". One without a value says only that nothing older
-# is true; a lease is one of version 0. What is no text of ours is overwritten. With a lease, only where it still is:
-# what a flush took away may have been newer than what was read before it.
-_PUT = """
-local now = redis.call('TIME')
-local time = string.format('%d.%06d', now[1], now[2])
-for number, key in ipairs(KEYS) do
-  local version, value = ARGV[2 * number + 1], ARGV[2 * number + 2]
-  local known = redis.pcall('GET', key)
-  if type(known) ~= 'string' then known = '' end
-  local known_version = tonumber(string.match(known, '^(%d+) ')) or 0
-  local is_leased = ARGV[2] == '' or known_version > 0 or known == ARGV[2]
-  if known_version <= tonumber(version) and is_leased then
-    redis.call('SET', key, version .. ' ' .. time .. ' ' .. value, 'PX', ARGV[1])
-  end
-end
-return 1
-"""
-
 
 Stored = tuple[str, int, str]  # key, version, value; those of one call are of one user, and so on one node
 
@@ -89,7 +55,6 @@ class RedisCache:
         )
         self._timeout = timeout
         self._client: Any = None
-        self._held: HeldConnections | None = None  # of a cluster none: it has a pool for each node
         self._known_servers: set[str] = set()
         self.tell: Callable[[str], None] = lambda _happening: None  # of each "error", and when it is "open" or "closed"
         self._lock = threading.Lock()
@@ -150,36 +115,34 @@ class RedisCache:
         """Return the client, made when it is first needed: a cluster that is away keeps no start back."""
         if self._client is None:
             client = self._connect()
-            self._get = client.register_script(_GET)
-            self._put = client.register_script(_PUT)
             times_of(client)  # meets every primary; whoever comes later took the place of one
-            if not isinstance(client, RedisCluster):
-                self._held = HeldConnections(client.connection_pool, self._timeout)
-            self._client = client
+            is_cluster = isinstance(client, RedisCluster)  # which has a pool for each of its nodes
+            self._client = client if is_cluster else HeldConnections(client.connection_pool, self._timeout)
         return self._client
 
     def _meet(self, connection: Any) -> None:
-        """Look at the server behind a new connection: another one, or another run, may lack the last writes."""
+        """Doubt the server behind a new connection if it is another one, or another run, which may lack writes."""
         connection.send_command("INFO", "server", "replication")
         facts = connection.read_response().split()
         server = " ".join(fact for fact in facts if fact.startswith(("run_id:", "master_replid:")))
         if server not in self._known_servers:
-            self._known_servers.add(server)
             if self._client is not None:
                 self.distrust("another server, or the same started again")
-            if self._held:
-                self._held.drop()  # those to the one before
+            if isinstance(self._client, HeldConnections):
+                self._client.drop()  # so that nobody goes on to read from the one before
+            self._known_servers.add(server)
 
     def _ask(self, keys: Sequence[str], lease: Lease | None = None) -> Any:
-        client = self._reached()
-        return self._run(client, self._get, keys, (lease.mark if lease else "", _LEASE_MILLISECONDS))
+        return self._run(GET, keys, (lease.mark if lease else "", _LEASE_MILLISECONDS))
 
-    def _run(self, client: Any, script: Any, keys: Sequence[str], arguments: Sequence[str | int]) -> Any:
+    def _run(self, script: Script, keys: Sequence[str], arguments: Sequence[str | int]) -> Any:
+        client = self._reached()
+        command = ("EVALSHA", script.sha, len(keys), *keys, *arguments)
         try:
-            ask = self._held.ask if self._held else client.execute_command
-            return ask("EVALSHA", script.sha, len(keys), *keys, *arguments)
+            return client.execute_command(*command)
         except NoScriptError:  # a new server
-            return script(keys=keys, args=arguments, client=client)
+            client.execute_command("SCRIPT LOAD", script.text)
+            return client.execute_command(*command)
 
     def _now(self) -> float:
         """Return the server's time; of several the latest."""
@@ -191,11 +154,10 @@ class RedisCache:
         for key, version, value in entries:
             keys.append(key)
             arguments += [version, value]
-        client = self._reached()
         try:
-            return self._run(client, self._put, keys, arguments)
+            return self._run(PUT, keys, arguments)
         except redis.OutOfMemoryError:
-            client.delete(*keys)  # which a full Redis still does; and nobody fills it again
+            self._reached().delete(*keys)  # which a full Redis still does; and nobody fills it again
             raise
 
     def _guarded(self, call: Callable[..., Any], *arguments: Any) -> Any:

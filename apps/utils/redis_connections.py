@@ -11,6 +11,7 @@ import ssl
 import struct
 import sys
 from collections import deque
+from collections.abc import MutableSequence, Sequence
 from typing import Any
 
 import redis
@@ -18,61 +19,89 @@ from redis.exceptions import NoScriptError
 
 
 class HeldConnections:
-    """Connections of a pool, of which each serves one thread at a time; there are as many as were ever needed at once.
+    """A client of one server. It keeps the connections of a pool for good, and each serves one thread at a time.
 
-    It is still redis-py that connects, greets, sends and parses.
+    It is still redis-py that connects, greets, sends and parses. What its pool does for a connection that comes back is
+    done here: none is used by a forked process, nor after an error, nor once another server was met.
     """
 
     def __init__(self, pool: Any, timeout: float) -> None:
-        """Hold connections of `pool`, a `redis.ConnectionPool`, and wait at most `timeout` seconds for an answer."""
+        """Keep connections of `pool`, a `redis.ConnectionPool`, and wait at most `timeout` seconds for an answer."""
         self._pool = pool
         self._timeout = timeout
+        self._process_id = os.getpid()
         self._idle: deque[Any] = deque()
 
-    def ask(self, *command: str | int) -> Any:
-        """Send a command and return the answer.
+    def execute_command(self, *command: str | int) -> Any:
+        """Send a command and return the answer; it must do no harm when it is done twice.
 
-        The server may have closed a connection while nobody used it, so a broken one is tried again with the next, and
-        at last with a new one: `command` must do no harm when it is done twice. Raises what redis-py does.
+        For the server may have closed a connection while nobody used it: then a new one is tried. Raises what redis-py
+        does.
         """
-        while True:
-            connection, is_new = self._take()
-            is_good = False
-            try:
-                connection.send_command(*command)
-                answer = connection.read_response()
-                is_good = True
-            except NoScriptError:
-                is_good = True
-                raise
-            except redis.ConnectionError as error:
-                if isinstance(error.__context__, BlockingIOError):  # the kernel's word for it
-                    raise redis.TimeoutError("no answer in time") from error
-                if is_new:
-                    raise
-                continue
-            finally:
-                self._give_back(connection, is_good)
-            return answer
+        idle = self._idle_here()
+        try:
+            connection = idle.pop()
+        except IndexError:
+            return self._ask_over_new(command)
+        try:
+            return self._ask(connection, idle, command)
+        except redis.ConnectionError:
+            self.drop()  # the others are closed as well, most likely
+            return self._ask_over_new(command)
+
+    def time(self) -> tuple[int, int]:
+        """Return the server's clock, as `redis.Redis.time` does."""
+        seconds, microseconds = self.execute_command("TIME")
+        return int(seconds), int(microseconds)
+
+    def delete(self, *keys: str) -> None:
+        """Drop entries."""
+        self.execute_command("DEL", *keys)
 
     def drop(self) -> None:
-        """Close those that nobody uses now."""
-        while self._idle:
-            self._give_back(self._idle.pop(), is_good=False)
+        """Close every connection: those that nobody uses now, and the others when they come back."""
+        idle, self._idle = self._idle, deque()
+        self._close(idle)
 
-    def _take(self) -> tuple[Any, bool]:
-        """Return a connection and whether it is a new one."""
+    def _idle_here(self) -> deque[Any]:
+        if self._process_id != os.getpid():
+            self._process_id, self._idle = os.getpid(), deque()
+        return self._idle
+
+    def _ask_over_new(self, command: Sequence[str | int]) -> Any:
+        idle = self._idle  # before it connects: the server may be another one already when it has
+        connection = self._pool.get_connection()
+        _time_by_kernel(connection._sock, self._timeout)
+        return self._ask(connection, idle, command)
+
+    def _ask(self, connection: Any, idle: deque[Any], command: Sequence[str | int]) -> Any:
+        is_good = False
         try:
-            return self._idle.pop(), False
-        except IndexError:
-            connection = self._pool.get_connection()
-            _time_by_kernel(connection._sock, self._timeout)
-            return connection, True
+            connection.send_command(*command)
+            answer = connection.read_response()
+            is_good = True
+        except NoScriptError:
+            is_good = True
+            raise
+        except redis.ConnectionError as error:
+            if isinstance(error.__context__, BlockingIOError):  # the kernel's word for it
+                raise redis.TimeoutError("no answer in time") from error
+            raise
+        finally:
+            if not is_good:
+                self._close([connection])  # the rest of its answer must not become another one's (SECURITY K2)
+            else:
+                idle.append(connection)
+                if idle is not self._idle:
+                    self._close(idle)
+        return answer
 
-    def _give_back(self, connection: Any, is_good: bool) -> None:
-        if is_good:
-            self._idle.append(connection)
-        else:  # the rest of its answer must not become another one's (SECURITY K2)
+    def _close(self, connections: MutableSequence[Any]) -> None:
+        while True:
+            try:
+                connection = connections.pop()
+            except IndexError:
+                return
             connection.disconnect()
             self._pool.release(connection)
 

@@ -113,4 +113,4 @@ def test_the_metrics_tell_when_the_breaker_opens_and_closes() -> None:
         redis.start()
         wait_until(lambda: told("gatehouse_cache_breaker_open") == 0)
         assert told("gatehouse_cache_errors_total") == 1
-        app.extensions["cache"]._client.close()
+        app.extensions["cache"]._client.drop()

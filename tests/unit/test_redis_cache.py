@@ -83,7 +83,7 @@ def test_a_late_answer_is_never_taken_for_another_one(server: redis.Redis, proxy
 
     def ask(key: str) -> str | None:
         try:
-            return held.ask("MGET", key)[0]
+            return held.execute_command("MGET", key)[0]
         except redis.TimeoutError:
             return None
 
