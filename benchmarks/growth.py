@@ -1,15 +1,17 @@
-"""A thousand, a hundred thousand and a million users: what takes longer when there are more."""
+"""A thousand, a hundred thousand and a million users, in turn: what takes longer when there are more."""
 
 import math
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from flask import Flask
 
 from apps import create_app
 from apps.extensions import db
@@ -17,7 +19,7 @@ from apps.models import Session, User
 from apps.models.user import mobile_context
 from apps.services import admin, login, token
 from apps.utils import clock, crypto
-from benchmarks.measure import in_turn
+from benchmarks.measure import in_turn, ratio
 from benchmarks.stores import Stores, migrate
 
 SIZES = (1_000, 100_000, 1_000_000)
@@ -28,10 +30,12 @@ _PAGE = 20
 def measure(stores: Stores, *, is_quick: bool) -> dict[str, Any]:
     """Return for each database and size the microseconds of each act, and the bytes a row takes in PostgreSQL."""
     sizes = SIZES[:2] if is_quick else SIZES
-    with stores.empty_database("gatehouse_bench") as url:
-        postgresql, row_bytes = _grow(url, sizes)
+    with ExitStack() as stack:
+        urls = {size: stack.enter_context(stores.empty_database(f"gatehouse_bench_{size}")) for size in sizes}
+        postgresql = _grow(urls)
+        row_bytes = _row_bytes(urls[sizes[-1]], sizes[-1])
     with tempfile.TemporaryDirectory() as folder:
-        sqlite, _ = _grow(f"sqlite:///{Path(folder) / 'growth.sqlite3'}", sizes)
+        sqlite = _grow({size: f"sqlite:///{Path(folder) / f'{size}.sqlite3'}" for size in sizes})
     return {
         "sizes": list(sizes),
         "microseconds": {"PostgreSQL": postgresql, "SQLite": sqlite},
@@ -39,23 +43,39 @@ def measure(stores: Stores, *, is_quick: bool) -> dict[str, Any]:
     }
 
 
-def _grow(url: str, sizes: tuple[int, ...]) -> tuple[dict[str, dict[str, float]], dict[str, int]]:
+def _grow(urls: dict[int, str]) -> dict[str, dict[str, Any]]:
+    """Return for each act its median at each size, and the ratio of the largest to the smallest; sizes take turns."""
+    apps = {size: _make(url, size) for size, url in urls.items()}
+    times: dict[str, dict[int, list[float]]] = {}
+    acts = {}
+    for size, app in apps.items():
+        with app.app_context():
+            acts[size] = _acts(size)
+    for _ in range(15):
+        for size, app in apps.items():
+            with app.app_context():
+                for name, figures in in_turn(acts[size], rounds=1, calls=40).items():
+                    times.setdefault(name, {}).setdefault(size, []).extend(figures)
+    for app in apps.values():
+        with app.app_context():
+            db.engine.dispose()
+    return {name: _summary(by_size) for name, by_size in times.items()}
+
+
+def _summary(by_size: dict[int, list[float]]) -> dict[str, Any]:
+    medians = {f"{size:,}": round(statistics.median(figures), 1) for size, figures in by_size.items()}
+    return {"medians": medians, "ratio": round(ratio(by_size[max(by_size)], by_size[min(by_size)]), 2)}
+
+
+def _make(url: str, size: int) -> Flask:
+    """Return the application on a new database with so many users."""
     migrate(url)
     app = create_app("testing", DATABASE_URL=url, LOG_LEVEL="WARNING")
-    times: dict[str, dict[str, float]] = {}
+    started = time.perf_counter()
     with app.app_context():
-        loaded = 0
-        for size in sizes:
-            started = time.perf_counter()
-            load(range(loaded + 1, size + 1))
-            print(f"  {db.engine.dialect.name}: {size:,} users, {time.perf_counter() - started:.0f} s", flush=True)
-            loaded = size
-            figures = in_turn(_acts(size), rounds=15, calls=40)
-            times[f"{size:,}"] = {name: round(statistics.median(taken), 1) for name, taken in figures.items()}
-        row_bytes = _row_bytes(loaded) if db.engine.dialect.name == "postgresql" else {}
-        db.session.remove()
-        db.engine.dispose()
-    return times, row_bytes
+        load(range(1, size + 1))
+        print(f"  {db.engine.dialect.name}: {size:,} users, {time.perf_counter() - started:.0f} s", flush=True)
+    return app
 
 
 def load(ids: range) -> None:
@@ -145,9 +165,11 @@ def _cursor_of_page(page: int) -> str:
     return admin._make_cursor(before, "id")
 
 
-def _row_bytes(rows: int) -> dict[str, int]:
-    with db.engine.connect() as connection:
-        return {
+def _row_bytes(url: str, rows: int) -> dict[str, int]:
+    with create_app("testing", DATABASE_URL=url).app_context(), db.engine.connect() as connection:
+        sizes = {
             name: round(connection.scalar(sa.select(sa.func.pg_total_relation_size(name))) / rows)
             for name in ("users", "sessions")
         }
+        db.engine.dispose()
+        return sizes
