@@ -74,18 +74,29 @@ def wait_until_believed(app: Flask) -> None:
 
 @in_every_state
 def test_every_route_answers_as_ever_and_in_time(app: Flask, server: RedisServer, state: State) -> None:
-    """V1: each request is the first to meet the failure."""
+    """V1: each request is the first to meet the failure. A busy machine may hold one up, but not the same one twice."""
+    slow = slow_routes(app, server, state)
+    if slow:
+        slow &= slow_routes(app, server, state)
+    assert slow == set()
+
+
+def slow_routes(app: Flask, server: RedisServer, state: State) -> set[str]:
+    """Ask every route for the first time since the failure, and return those that took too long."""
     client = FlaskClient(app)  # not the documented one, which takes its time
     assert {send().status_code for _, send in EveryRoute(app, client).requests} == {200}  # healthy, and warm
     requests = EveryRoute(app, client).requests
     state.begin(server)
-    seconds = {}
+    slow = set()
     for route, send in requests:
         forget_failures(app)
         started = time.perf_counter()
         assert send().status_code == 200, route
-        seconds[route] = time.perf_counter() - started
-    assert {route: taken for route, taken in seconds.items() if taken > HEALTHY + ADDED} == {}
+        if time.perf_counter() - started > HEALTHY + ADDED:
+            slow.add(route)
+    state.end(server)
+    wait_until_believed(app)
+    return slow
 
 
 @in_every_state
