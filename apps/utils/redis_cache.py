@@ -53,7 +53,6 @@ class RedisCache:
         self._connect = functools.partial(
             connect, url, timeout, self._meet, decode_responses=True, encoding_errors="replace", socket_read_size=4096
         )
-        self._timeout = timeout
         self._client: Any = None
         self._known_servers: set[str] = set()
         self.tell: Callable[[str], None] = lambda _happening: None  # of each "error", and when it is "open" or "closed"
@@ -117,7 +116,7 @@ class RedisCache:
             client = self._connect()
             times_of(client)  # meets every primary; whoever comes later took the place of one
             is_cluster = isinstance(client, RedisCluster)  # which has a pool for each of its nodes
-            self._client = client if is_cluster else HeldConnections(client.connection_pool, self._timeout)
+            self._client = client if is_cluster else HeldConnections(client.connection_pool)
         return self._client
 
     def _meet(self, connection: Any) -> None:

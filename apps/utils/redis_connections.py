@@ -25,10 +25,9 @@ class HeldConnections:
     done here: none is used by a forked process, nor after an error, nor once another server was met.
     """
 
-    def __init__(self, pool: Any, timeout: float) -> None:
-        """Keep connections of `pool`, a `redis.ConnectionPool`, and wait at most `timeout` seconds for an answer."""
+    def __init__(self, pool: Any) -> None:
+        """Keep connections of `pool`, a `redis.ConnectionPool`; each waits for an answer as long as the pool says."""
         self._pool = pool
-        self._timeout = timeout
         self._process_id = os.getpid()
         self._idle: deque[Any] = deque()
 
@@ -70,9 +69,12 @@ class HeldConnections:
 
     def _ask_over_new(self, command: Sequence[str | int]) -> Any:
         idle = self._idle  # before it connects: the server may be another one already when it has
+        return self._ask(self._connect(), idle, command)
+
+    def _connect(self) -> Any:
         connection = self._pool.get_connection()
-        _time_by_kernel(connection._sock, self._timeout)
-        return self._ask(connection, idle, command)
+        _time_by_kernel(connection._sock)
+        return connection
 
     def _ask(self, connection: Any, idle: deque[Any], command: Sequence[str | int]) -> Any:
         is_good = False
@@ -106,14 +108,14 @@ class HeldConnections:
             self._pool.release(connection)
 
 
-def _time_by_kernel(sock: socket.socket, seconds: float) -> None:
+def _time_by_kernel(sock: socket.socket) -> None:
     """Have the kernel end what takes too long on `sock` (socket(7), SO_RCVTIMEO), instead of Python with `poll`."""
     if sys.platform == "win32" or isinstance(sock, ssl.SSLSocket):  # whose read would begin again, without end
         return
-    before = sock.gettimeout()
+    seconds = sock.gettimeout() or 0.0  # for the kernel, 0 is without end
     sock.settimeout(None)
     if not os.get_blocking(sock.fileno()):  # gevent's: the kernel never waits on it
-        sock.settimeout(before)
+        sock.settimeout(seconds or None)
         return
     whole, part = divmod(round(seconds * 1e6), 1_000_000)
     for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):

@@ -78,7 +78,7 @@ def test_a_late_answer_is_never_taken_for_another_one(server: redis.Redis, proxy
     keys = [f"user {number}" for number in range(50)]
     server.mset({key: key for key in keys})
     client = redis.Redis.from_url(proxy.url, decode_responses=True, **no_retries(0.03))
-    held = HeldConnections(client.connection_pool, 0.03)  # below the breaker, which would let few calls through
+    held = HeldConnections(client.connection_pool)  # below the breaker, which would let few calls through
     proxy.delay = lambda: random.choice([0, 0, 0, 0.02, 0.05])
 
     def ask(key: str) -> str | None:

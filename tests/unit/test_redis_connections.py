@@ -36,11 +36,8 @@ def proxy(own: RedisServer) -> Iterator[Proxy]:
 
 def hold(url: str, count: int = 0) -> HeldConnections:
     """Return a client that keeps `count` connections already."""
-    client = HeldConnections(redis.ConnectionPool.from_url(url, decode_responses=True, **no_retries(TIMEOUT)), TIMEOUT)
-    for _ in range(count):
-        connection = client._pool.get_connection()
-        _time_by_kernel(connection._sock, TIMEOUT)
-        client._idle.append(connection)
+    client = HeldConnections(redis.ConnectionPool.from_url(url, decode_responses=True, **no_retries(TIMEOUT)))
+    client._idle.extend(client._connect() for _ in range(count))
     return client
 
 
@@ -164,7 +161,7 @@ def test_tls_keeps_its_own_timeout() -> None:
     context = ssl.create_default_context()
     with other, context.wrap_socket(one, server_hostname="redis", do_handshake_on_connect=False) as over_tls:
         over_tls.settimeout(TIMEOUT)
-        _time_by_kernel(over_tls, TIMEOUT)
+        _time_by_kernel(over_tls)
         assert over_tls.gettimeout() == TIMEOUT
 
 
@@ -174,5 +171,5 @@ def test_a_socket_that_the_kernel_never_waits_on_keeps_its_own_timeout(monkeypat
     one, other = socket.socketpair()
     with one, other:
         one.settimeout(TIMEOUT)
-        _time_by_kernel(one, TIMEOUT)
+        _time_by_kernel(one)
         assert one.gettimeout() == TIMEOUT
