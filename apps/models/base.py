@@ -14,9 +14,14 @@ else:
 
 # SQLite gives out ids only for INTEGER; with AUTOINCREMENT it never gives one out twice (SECURITY F1).
 Id = BigInteger().with_variant(Integer, "sqlite")
-# Short bytes; MariaDB and MySQL index them only as VARBINARY.
-Blob = LargeBinary(255).with_variant(VARBINARY(255), "mysql", "mariadb")
-Digest = LargeBinary(32).with_variant(VARBINARY(32), "mysql", "mariadb")
+
+
+def ShortBytes(length: int) -> LargeBinary:  # noqa: N802 (reads as the type it makes)
+    """Return a column of bytes; MariaDB and MySQL index them only as VARBINARY."""
+    return LargeBinary(length).with_variant(VARBINARY(length), "mysql", "mariadb")
+
+
+Blob, Digest = ShortBytes(255), ShortBytes(32)
 
 
 def ExactString(length: int) -> String:  # noqa: N802 (reads as the type it makes)

@@ -2,10 +2,10 @@
 
 from datetime import datetime
 
-from sqlalchemy import VARBINARY, LargeBinary, String
+from sqlalchemy import String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from apps.models.base import ExactString, Model, UtcDateTime
+from apps.models.base import ExactString, Model, ShortBytes, UtcDateTime
 from apps.utils import clock
 
 
@@ -16,9 +16,7 @@ class SigningKey(Model):
 
     kid: Mapped[str] = mapped_column(ExactString(43), primary_key=True)  # its thumbprint (RFC 7638)
     algorithm: Mapped[str] = mapped_column(String(16))
-    private_key_ciphertext: Mapped[bytes] = mapped_column(
-        LargeBinary(512).with_variant(VARBINARY(512), "mysql", "mariadb")
-    )
+    private_key_ciphertext: Mapped[bytes] = mapped_column(ShortBytes(512))
     create_time: Mapped[datetime] = mapped_column(UtcDateTime, default=clock.now)
     activate_time: Mapped[datetime | None] = mapped_column(UtcDateTime)
     retire_time: Mapped[datetime | None] = mapped_column(UtcDateTime)
