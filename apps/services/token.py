@@ -9,7 +9,7 @@ import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache
 from math import ceil
 from typing import Any, Literal
@@ -150,18 +150,7 @@ def authenticate_any(token: str) -> tuple[Identity, Mapping[str, Any]]:
 def _issue_access_token(session: Session | SessionSnapshot, *, is_fresh: bool) -> str:
     now = clock.now()
     end = min(now + current_app.config["JWT_ACCESS_TOKEN_EXPIRES"], session.end_time)
-    return _sign(
-        {
-            "type": "access",
-            "fresh": is_fresh,
-            "sub": str(session.user_id),
-            "sid": session.id,
-            "jti": secrets.token_hex(16),
-            "iat": int(now.timestamp()),
-            "nbf": int(now.timestamp()),
-            "exp": int(end.timestamp()),
-        }
-    )
+    return _issue(session, now, end, type="access", fresh=is_fresh, jti=secrets.token_hex(16))
 
 
 def _issue_refresh_token(session: Session) -> str:
@@ -169,26 +158,28 @@ def _issue_refresh_token(session: Session) -> str:
 
     So a retry within the grace window gets the token that the lost answer held, and none is stored, not even hashed.
     """
-    issued = int((session.rotate_time or session.create_time).timestamp())
-    return _sign(
-        {
-            "type": "refresh",
-            "fresh": False,
-            "sub": str(session.user_id),
-            "sid": session.id,
-            "gen": session.refresh_generation,
-            "jti": f"{session.id}.{session.refresh_generation}",
-            "iat": issued,
-            "nbf": issued,
-            "exp": int(session.expire_time.timestamp()),
-        }
+    begin = session.rotate_time or session.create_time
+    number = session.refresh_generation
+    return _issue(
+        session, begin, session.expire_time, type="refresh", fresh=False, jti=f"{session.id}.{number}", gen=number
     )
 
 
-def _sign(claims: dict[str, Any]) -> str:
-    """Return a token by the key that signs now (RFC 7515, 7.1)."""
-    config = current_app.config
-    payload = msgspec.json.encode({"iss": config["JWT_ISSUER"], "aud": config["JWT_AUDIENCE"], **claims})
+def _issue(session: Session | SessionSnapshot, begin: datetime, end: datetime, **claims: str | bool | int) -> str:
+    """Return a token of the session, good from `begin` to `end`, by the key that signs now (RFC 7519, 4.1)."""
+    config, issued = current_app.config, int(begin.timestamp())
+    payload = msgspec.json.encode(
+        {
+            "iss": config["JWT_ISSUER"],
+            "aud": config["JWT_AUDIENCE"],
+            "sub": str(session.user_id),
+            "sid": session.id,
+            "iat": issued,
+            "nbf": issued,
+            "exp": int(end.timestamp()),
+            **claims,
+        }
+    )
     if _is_asymmetric():
         key = signing_key()
         return _jws.encode(payload, key.private_key, key.algorithm, {"kid": key.kid})
