@@ -18,10 +18,14 @@ from apps.api_v1 import api_v1
 from apps.api_v1.health import health
 from apps.api_v1.key import well_known
 from apps.config import load_settings
+from apps.database import bulkhead, engine, timeouts
 from apps.errors import register_errors
-from apps.services import doubt, key, token
-from apps.utils import converters, database, database_gate, headers, limits, logs, password_hash, patience
-from apps.utils.settings import InvalidSettings
+from apps.http import converters, headers
+from apps.observability import logs
+from apps.rate_limits import counter
+from apps.security import password_hash
+from apps.services import cache_epoch, key, token
+from apps.settings.reader import InvalidSettings
 
 __version__ = "0.1.0"
 
@@ -118,16 +122,16 @@ def register_extensions(app: Flask) -> None:
         exact = [re.compile(re.escape(origin) + r"\Z") for origin in app.config["CORS_ORIGINS"]]
         with_cookies = "cookies" in app.config["JWT_TOKEN_LOCATION"]
         extensions.cors.init_app(app, origins=exact, supports_credentials=with_cookies, expose_headers=headers.EXPOSED)
-    limits.init_app(app)
+    counter.init_app(app)
     password_hash.init_app(app)
     key.init_app(app)
     token.init_app(app)
-    doubt.init_app(app)
-    database_gate.init_app(app)
+    cache_epoch.init_app(app)
+    bulkhead.init_app(app)
     with app.app_context():
-        database.prepare_sqlite(extensions.db.engine)
+        engine.prepare_sqlite(extensions.db.engine)
         # A second more than the server has, whose refusal is the better one.
-        patience.limit_waiting(extensions.db.engine, app.config["STATEMENT_TIMEOUT"].total_seconds() + 1)
+        timeouts.limit_waiting(extensions.db.engine, app.config["STATEMENT_TIMEOUT"].total_seconds() + 1)
 
 
 def register_blueprints(app: Flask) -> None:
@@ -154,17 +158,17 @@ def register_observers(app: Flask) -> None:
     """Add what watches the service, where a setting asks for it; its libraries are imported for nobody else."""
     if app.config["METRICS_TOKEN"]:
         from apps.api_v1.metrics import monitoring
-        from apps.utils import metrics
+        from apps.observability import metrics
 
         app.register_blueprint(monitoring)
         metrics.init_app(app)
     try:
         if app.config["SENTRY_DSN"]:
-            from apps.utils import error_reports
+            from apps.observability import sentry
 
-            error_reports.init_app(app)
+            sentry.init_app(app)
         if any(os.environ.get(name) for name in TRACING):
-            from apps.utils import tracing
+            from apps.observability import tracing
 
             tracing.init_app(app)
     except ModuleNotFoundError as error:

@@ -1,7 +1,7 @@
 """Every setting: its meaning, type, unit and bounds.
 
 A profile's class gives the defaults, `config.py` at the root overrides them, and the environment (`GATEHOUSE_<NAME>`,
-and `DATABASE_URL`, `REDIS_URL` and `SENTRY_DSN` for short) overrides both. `apps/utils/settings.py` reads them, and
+and `DATABASE_URL`, `REDIS_URL` and `SENTRY_DSN` for short) overrides both. `apps/settings/reader.py` reads them, and
 `setting_faults.py` beside it refuses what is wrong.
 """
 
@@ -12,10 +12,10 @@ from typing import Annotated, Any
 
 from flask import Flask
 
-from apps.utils import embedded
-from apps.utils.libraries import configure_libraries
-from apps.utils.setting_faults import common_faults, production_faults
-from apps.utils.settings import InvalidSettings, Setting, from_environment, from_file, needed_secrets, read_settings
+from apps.settings import embedded
+from apps.settings.checks import common_faults, production_faults
+from apps.settings.flask_config import configure_libraries
+from apps.settings.reader import InvalidSettings, Setting, from_environment, from_file, needed_secrets, read_settings
 
 
 class BaseConfig:

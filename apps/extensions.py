@@ -6,7 +6,7 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import MetaData
 from sqlalchemy.orm import DeclarativeBase
 
-from apps.utils.cache import Cache
+from apps.cache.store import Cache
 
 # Every constraint has a name: errors are told apart by it, and migrations can drop it.
 NAMING_CONVENTION = {

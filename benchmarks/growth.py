@@ -17,8 +17,9 @@ from apps import create_app
 from apps.extensions import db
 from apps.models import Session, User
 from apps.models.user import mobile_context
+from apps.security import field_encryption
 from apps.services import admin, login, token
-from apps.utils import clock, crypto
+from apps.utils import clock
 from benchmarks.measure import in_turn, ratio
 from benchmarks.stores import Stores, migrate
 
@@ -93,7 +94,8 @@ def _user(number: int) -> dict[str, Any]:
     name = username(number)
     return {
         "id": number, "username": name, "username_key": name, "password_hash": "$argon2id$" + "x" * 87,
-        "mobile_ciphertext": crypto.encrypt(mobile, mobile_context(number)), "mobile_index": crypto.blind_index(mobile),
+        "mobile_ciphertext": field_encryption.encrypt(mobile, mobile_context(number)),
+        "mobile_index": field_encryption.blind_index(mobile),
         "age": 20, "birth": datetime(2000, 1, 31, tzinfo=clock.now().tzinfo), "photo": None, "role": "user",
         "block_time": None, "version": 1, "create_time": clock.now(), "update_time": clock.now(),
     }  # fmt: skip

@@ -122,7 +122,7 @@ nothing but both, and even it costs more than the sum of the loops.
 
 Beyond (a) and (b) the read finds the token among the verified ones, looks at the session and the user that came from Redis, decrypts the mobile
 number, and sets an ETag, a request id and the security headers. The refresh also counts itself against two limits and signs a token. (b) is what
-redis-py takes; the read goes around its pool, and lets the kernel time the connection (`apps/utils/redis_connections.py`).
+redis-py takes; the read goes around its pool, and lets the kernel time the connection (`apps/cache/redis_pool.py`).
 """
 
 

@@ -8,8 +8,8 @@ import redis
 import sqlalchemy as sa
 
 from apps import create_app
+from apps.database.engine import upgrade
 from apps.extensions import db
-from apps.utils.database import upgrade
 
 
 @dataclass(frozen=True)

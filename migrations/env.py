@@ -3,8 +3,8 @@
 from alembic import context
 from sqlalchemy import Connection
 
+from apps.database.timeouts import set_patience
 from apps.extensions import db
-from apps.utils.patience import set_patience
 
 LOCK_TIMEOUT = "5s"  # a migration that cannot have its lock gives up, rather than stop every request behind it
 

@@ -12,13 +12,13 @@ from apps.api_v1 import api_v1
 from apps.api_v1.user import NoAnswer, author_of
 from apps.errors import ConcurrentUpdate, LastAdmin, StaleVersion, UserNotFound
 from apps.forms.admin import RoleForm, UserListQuery
+from apps.http.contract import Policy
+from apps.http.endpoint import endpoint
 from apps.models import User
+from apps.security.field_encryption import Undecryptable
 from apps.services import admin
 from apps.services.token import Identity
 from apps.services.user import delete_user, read_user
-from apps.utils.contract import Policy
-from apps.utils.crypto import Undecryptable
-from apps.utils.endpoint import endpoint
 from apps.utils.response import HttpResponse
 
 logger = logging.getLogger(__name__)

@@ -9,11 +9,11 @@ from flask import Response
 from apps.api_v1 import api_v1
 from apps.errors import Forbidden
 from apps.forms.audit import AuditQuery
+from apps.http.contract import Policy
+from apps.http.endpoint import endpoint
 from apps.models import AuditEvent
 from apps.services.audit import read_events
 from apps.services.token import Identity
-from apps.utils.contract import Policy
-from apps.utils.endpoint import endpoint
 from apps.utils.response import HttpResponse
 
 _PAGE = 50

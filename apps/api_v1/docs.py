@@ -7,9 +7,9 @@ import msgspec
 from flask import Response, abort, send_from_directory, url_for
 
 from apps.api_v1 import api_v1
-from apps.utils import openapi
-from apps.utils.contract import Policy
-from apps.utils.endpoint import endpoint
+from apps.http import openapi
+from apps.http.contract import Policy
+from apps.http.endpoint import endpoint
 
 _SWAGGER_UI = Path(flask_swagger_ui.__file__).parent / "dist"
 _ASSETS = ("swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png")

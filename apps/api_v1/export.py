@@ -8,11 +8,11 @@ from flask import Response
 from apps.api_v1 import api_v1
 from apps.api_v1.audit import AuditEventAnswer, answer_event, is_traceable
 from apps.errors import UserNotFound
+from apps.http.contract import Policy
+from apps.http.endpoint import endpoint
 from apps.models import AuditEvent
 from apps.services import export as exports
 from apps.services.token import Identity
-from apps.utils.contract import Policy
-from apps.utils.endpoint import endpoint
 from apps.utils.response import HttpResponse
 
 

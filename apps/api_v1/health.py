@@ -4,9 +4,9 @@ import msgspec
 from flask import Blueprint, Response, current_app
 
 from apps.errors import NotReady
+from apps.http.contract import Policy
+from apps.http.endpoint import endpoint
 from apps.services.health import dependencies
-from apps.utils.contract import Policy
-from apps.utils.endpoint import endpoint
 from apps.utils.response import HttpResponse
 
 health = Blueprint("health", __name__)

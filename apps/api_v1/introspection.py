@@ -6,10 +6,10 @@ from flask import Response
 from apps.api_v1 import api_v1
 from apps.api_v1.user import NoAnswer
 from apps.forms.introspection import TokenForm
+from apps.http.contract import Policy
+from apps.http.endpoint import endpoint
 from apps.models import Client
 from apps.services import introspection
-from apps.utils.contract import Policy
-from apps.utils.endpoint import endpoint
 from apps.utils.response import HttpResponse
 
 

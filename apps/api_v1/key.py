@@ -3,9 +3,9 @@
 import msgspec
 from flask import Blueprint, Response, current_app
 
+from apps.http.contract import Policy
+from apps.http.endpoint import endpoint
 from apps.services.key import public_jwks
-from apps.utils.contract import Policy
-from apps.utils.endpoint import endpoint
 
 well_known = Blueprint("well_known", __name__)
 

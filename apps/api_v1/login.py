@@ -6,10 +6,10 @@ from apps.api_v1 import api_v1
 from apps.api_v1.user import LoginAnswer, answer_login
 from apps.errors import NoSigningKey, WrongCredentials
 from apps.forms.login import LoginForm
+from apps.http.client_address import client_device
+from apps.http.contract import Policy
+from apps.http.endpoint import endpoint
 from apps.services.login import log_in
-from apps.utils.client import client_device
-from apps.utils.contract import Policy
-from apps.utils.endpoint import endpoint
 
 
 @api_v1.post("/login")

@@ -3,9 +3,9 @@
 from flask import Blueprint, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from apps.utils.contract import Policy
-from apps.utils.endpoint import endpoint
-from apps.utils.metrics import render
+from apps.http.contract import Policy
+from apps.http.endpoint import endpoint
+from apps.observability.metrics import render
 
 monitoring = Blueprint("monitoring", __name__)
 

@@ -6,10 +6,10 @@ from apps.api_v1 import api_v1
 from apps.api_v1.user import NoAnswer
 from apps.errors import UserNotFound, WeakPassword, WrongCredentials
 from apps.forms.password import PasswordForm
+from apps.http.contract import Policy
+from apps.http.endpoint import endpoint
 from apps.services.token import Identity
 from apps.services.user import change_password
-from apps.utils.contract import Policy
-from apps.utils.endpoint import endpoint
 from apps.utils.response import HttpResponse
 
 

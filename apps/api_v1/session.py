@@ -9,11 +9,11 @@ from apps.api_v1 import api_v1
 from apps.api_v1.user import NoAnswer
 from apps.errors import SessionNotFound
 from apps.forms.session import LogoutForm
+from apps.http import cookies
+from apps.http.contract import Policy
+from apps.http.endpoint import endpoint
 from apps.services import session as sessions
 from apps.services.token import Identity
-from apps.utils import cookies
-from apps.utils.contract import Policy
-from apps.utils.endpoint import endpoint
 from apps.utils.response import HttpResponse
 
 

@@ -5,10 +5,10 @@ from flask import Response
 from apps.api_v1 import api_v1
 from apps.api_v1.user import RefreshAnswer, answer_tokens
 from apps.errors import NoSigningKey
+from apps.http.contract import Policy
+from apps.http.endpoint import endpoint
 from apps.services import token as tokens
 from apps.services.token import Identity
-from apps.utils.contract import Policy
-from apps.utils.endpoint import endpoint
 
 
 @api_v1.post("/refresh")

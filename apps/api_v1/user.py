@@ -17,17 +17,17 @@ from apps.errors import (
     WeakPassword,
 )
 from apps.forms.user import PatchForm, SignUpForm, UpdateForm
+from apps.http import cookies
+from apps.http.client_address import client_device
+from apps.http.contract import Policy
+from apps.http.endpoint import endpoint
 from apps.models import User
 from apps.services import token as tokens
 from apps.services import user as users
+from apps.services.identity_cache import UserSnapshot
 from apps.services.login import Login
-from apps.services.snapshot import UserSnapshot
 from apps.services.token import Identity, TokenPair
 from apps.services.user import Author
-from apps.utils import cookies
-from apps.utils.client import client_device
-from apps.utils.contract import Policy
-from apps.utils.endpoint import endpoint
 from apps.utils.response import HttpResponse
 
 

@@ -11,14 +11,14 @@ from apps import create_app
 from apps.commands.audit import audit_commands
 from apps.commands.backup import backup, restore
 from apps.commands.client import client_commands
-from apps.commands.docs import config_example, write_openapi, write_postman
+from apps.commands.documents import config_example, write_openapi, write_postman
 from apps.commands.key import key_commands
 from apps.commands.server import run, serve
 from apps.commands.session import session_commands
 from apps.commands.user import create_admin
-from apps.utils import logs
-from apps.utils.database import bind_migrations
-from apps.utils.settings import InvalidSettings
+from apps.database.engine import bind_migrations
+from apps.observability import logs
+from apps.settings.reader import InvalidSettings
 
 
 def main() -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 import click
 from flask.cli import with_appcontext
 
+from apps.commands import database_copy as backups
 from apps.extensions import db
 from apps.services import audit
-from apps.utils import backup as backups
 
 
 @click.command("backup")

@@ -7,10 +7,10 @@ from flask import current_app
 from flask.cli import with_appcontext
 
 from apps.models import SigningKey
+from apps.security.field_encryption import Undecryptable
 from apps.services import key as keys
 from apps.services import reencryption
 from apps.utils import clock
-from apps.utils.crypto import Undecryptable
 
 
 @click.group("keys")

@@ -20,11 +20,11 @@ from werkzeug.exceptions import default_exceptions
 from werkzeug.serving import WSGIRequestHandler, run_simple
 
 from apps import ROOT
+from apps.database.engine import most_connections
 from apps.extensions import db
-from apps.utils import logs
-from apps.utils.database import most_connections
-from apps.utils.embedded import migrate_embedded
-from apps.utils.headers import HEADERS
+from apps.http.headers import HEADERS
+from apps.observability import logs
+from apps.settings.embedded import migrate_embedded
 
 _LAST_REQUESTS = 30  # seconds that a worker has to answer what it has begun
 
@@ -47,7 +47,7 @@ class QuietHandler(WSGIRequestHandler):
     """Werkzeug's, without its log line (ours says more) and without its version in every answer."""
 
     def log_request(self, *_args: Any) -> None:
-        """Leave it to apps/utils/logs.py."""
+        """Leave it to apps/observability/logs.py."""
 
     def version_string(self) -> str:
         """Return the Server header."""
@@ -192,6 +192,6 @@ def _shared_metrics() -> AbstractContextManager[None]:
     """Have the workers count together, if they count at all."""
     if not current_app.config["METRICS_TOKEN"]:
         return nullcontext()
-    from apps.utils.metrics import shared_by_processes
+    from apps.observability.metrics import shared_by_processes
 
     return shared_by_processes()

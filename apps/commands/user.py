@@ -8,10 +8,10 @@ from flask import current_app
 from flask.cli import with_appcontext
 
 from apps.errors import ApiError
-from apps.forms.strict import read_form
+from apps.forms.binding import read_form
 from apps.forms.user import SignUpForm
 from apps.services import user as users
-from apps.utils.embedded import migrate_embedded
+from apps.settings.embedded import migrate_embedded
 
 
 @click.command("create-admin")

@@ -6,7 +6,7 @@ from wtforms import BooleanField, IntegerField, StringField
 from wtforms.validators import AnyOf, InputRequired, Length
 
 from apps.forms.fields import MOBILE, JsonForm, MayBeAbsent
-from apps.forms.query import CURSOR, LIMIT, QueryForm
+from apps.forms.urlencoded import CURSOR, LIMIT, QueryForm
 
 ROLES = ("user", "admin")
 SORTS = ("id", "-id", "username", "-username", "create_time", "-create_time")

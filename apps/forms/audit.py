@@ -4,8 +4,8 @@ from wtforms import IntegerField
 from wtforms.validators import NumberRange
 
 from apps.forms.fields import MayBeAbsent
-from apps.forms.query import LIMIT, QueryForm
-from apps.utils.converters import MOST
+from apps.forms.urlencoded import LIMIT, QueryForm
+from apps.http.converters import MOST
 
 
 class AuditQuery(QueryForm):

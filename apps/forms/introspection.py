@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 from wtforms.validators import InputRequired, Length
 
 from apps.forms.fields import MayBeAbsent, OpaqueField
-from apps.forms.query import UrlEncodedForm
+from apps.forms.urlencoded import UrlEncodedForm
 
 
 class TokenForm(UrlEncodedForm):

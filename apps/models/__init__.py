@@ -1,8 +1,8 @@
 """The tables. Imported here, so that the migrations see them all."""
 
 from apps.models.audit import AuditEvent, AuditHead
+from apps.models.cache_epoch import Doubt
 from apps.models.client import Client
-from apps.models.doubt import Doubt
 from apps.models.key import SigningKey
 from apps.models.login_attempt import LoginAttempt
 from apps.models.session import Session

@@ -6,7 +6,8 @@ from sqlalchemy import CheckConstraint, Index, SmallInteger, String, UniqueConst
 from sqlalchemy.orm import Mapped, mapped_column
 
 from apps.models.base import Blob, Digest, ExactString, Id, Model, UtcDateTime
-from apps.utils import clock, crypto
+from apps.security import field_encryption
+from apps.utils import clock
 
 
 class User(Model):
@@ -40,19 +41,19 @@ class User(Model):
     @property
     def mobile(self) -> str:
         """The mobile number, in clear."""
-        return crypto.decrypt(self.mobile_ciphertext, mobile_context(self.id))
+        return field_encryption.decrypt(self.mobile_ciphertext, mobile_context(self.id))
 
     def has_mobile(self, number: str) -> bool:
         """Whether this is the stored number; none is that does not open, so that it can be replaced."""
         try:
             return self.mobile == number
-        except crypto.Undecryptable:
+        except field_encryption.Undecryptable:
             return False
 
     def set_mobile(self, number: str) -> None:
         """Store `number` encrypted for this row, which must have its id, and the index to find it by."""
-        self.mobile_ciphertext = crypto.encrypt(number, mobile_context(self.id))
-        self.mobile_index = crypto.blind_index(number)
+        self.mobile_ciphertext = field_encryption.encrypt(number, mobile_context(self.id))
+        self.mobile_index = field_encryption.blind_index(number)
 
 
 def mobile_context(user_id: int) -> str:

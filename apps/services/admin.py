@@ -10,15 +10,16 @@ from typing import Any
 import msgspec
 from sqlalchemy import ColumnElement, Select, and_, or_, select
 
+from apps.database.transaction import reading, transactional
 from apps.errors import InvalidBody
 from apps.extensions import db
 from apps.models import Session, User
+from apps.security import field_encryption
 from apps.services.audit import record
+from apps.services.identity_cache import publish
 from apps.services.session import end_other_sessions
-from apps.services.snapshot import publish
 from apps.services.user import Author, lock_user, lock_user_to_remove
-from apps.utils import clock, crypto
-from apps.utils.transaction import reading, transactional
+from apps.utils import clock
 from apps.utils.username import beginning_of
 
 _PAGE = 50
@@ -103,7 +104,7 @@ def _filtered(query: dict[str, Any]) -> Select[User]:
         first = beginning_of(query["username"])
         statement = statement.where(User.username_key >= first, User.username_key <= first + _LAST_CHARACTER)
     if "mobile" in query:
-        statement = statement.where(User.mobile_index == crypto.blind_index(query["mobile"]))
+        statement = statement.where(User.mobile_index == field_encryption.blind_index(query["mobile"]))
     if "role" in query:
         statement = statement.where(User.role == query["role"])
     if "blocked" in query:
@@ -117,7 +118,7 @@ def _make_cursor(user: User, sort: str) -> str:
 
 
 def _sealed(place: bytes, sort: str) -> str:
-    return base64.urlsafe_b64encode(crypto.seal(f"users by {sort}:".encode() + place) + place).decode()
+    return base64.urlsafe_b64encode(field_encryption.seal(f"users by {sort}:".encode() + place) + place).decode()
 
 
 def _read_cursor(cursor: str, sort: str) -> tuple[Any, int]:

@@ -11,11 +11,11 @@ import msgspec
 from sqlalchemy import Select, delete, event, select
 from sqlalchemy.orm import Session as OrmSession
 
+from apps.database.transaction import reading, transactional
 from apps.extensions import db
 from apps.models import AuditEvent, AuditHead
+from apps.observability.request_context import current_actor
 from apps.utils import clock
-from apps.utils.actor import current_actor
-from apps.utils.transaction import reading, transactional
 
 logger = logging.getLogger(__name__)
 

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 from sqlalchemy import select
 
+from apps.database.transaction import reading, transactional
 from apps.errors import InvalidClient
 from apps.extensions import db
 from apps.models import Client
 from apps.services.audit import record, record_alone
-from apps.utils.transaction import reading, transactional
 
 _CLIENT_ID = re.compile(r"[0-9a-f]{16}")
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from sqlalchemy import select
 
+from apps.database.transaction import transactional
 from apps.errors import UserNotFound
 from apps.extensions import db
 from apps.models import AuditEvent, Session, User
 from apps.services.audit import record
-from apps.utils.transaction import transactional
 
 _MOST = 10_000  # rows of a kind, the latest ones
 

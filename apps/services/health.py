@@ -5,9 +5,9 @@ import logging
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
+from apps.database.transaction import reading
 from apps.errors import DatabaseUnavailable
 from apps.extensions import cache, db
-from apps.utils.transaction import reading
 
 logger = logging.getLogger(__name__)
 

@@ -17,13 +17,14 @@ from flask import Flask, current_app
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
+from apps.database.transaction import reading, transactional
 from apps.errors import NoSigningKey
 from apps.extensions import db
 from apps.models import SigningKey
 from apps.models.key import private_key_context
+from apps.security import field_encryption, jwk
 from apps.services.audit import record
-from apps.utils import clock, crypto, jwk
-from apps.utils.transaction import reading, transactional
+from apps.utils import clock
 
 logger = logging.getLogger(__name__)
 
@@ -158,9 +159,9 @@ def _read_ring(last_good: KeyRing) -> KeyRing:
 def _decrypt(row: SigningKey) -> Key | None:
     """Return the key, or None where it cannot be read: it does without what the others do."""
     try:
-        private_key = jwk.from_text(crypto.decrypt(row.private_key_ciphertext, private_key_context(row.kid)))
+        private_key = jwk.from_text(field_encryption.decrypt(row.private_key_ciphertext, private_key_context(row.kid)))
         return Key(row.kid, row.algorithm, private_key, jwk.to_public_jwk(private_key, row.algorithm))
-    except (crypto.Undecryptable, ValueError, TypeError) as error:
+    except (field_encryption.Undecryptable, ValueError, TypeError) as error:
         cause = str(error)
         logger.warning("a signing key cannot be read", extra={"event": "keys.unread", "kid": row.kid, "cause": cause})
         return None
@@ -169,7 +170,7 @@ def _decrypt(row: SigningKey) -> Key | None:
 @transactional
 def _insert(kid: str, algorithm: str, text: str) -> SigningKey:
     row = SigningKey(
-        kid=kid, algorithm=algorithm, private_key_ciphertext=crypto.encrypt(text, private_key_context(kid))
+        kid=kid, algorithm=algorithm, private_key_ciphertext=field_encryption.encrypt(text, private_key_context(kid))
     )
     db.session.add(row)
     record("key.publish", None, kid=kid, algorithm=algorithm)

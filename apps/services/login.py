@@ -8,16 +8,17 @@ from flask import current_app
 from sqlalchemy import Select, delete, select, update
 from sqlalchemy.exc import IntegrityError
 
+from apps.database.transaction import reading, transactional
 from apps.errors import Overloaded, TooManyRequests, WrongCredentials
 from apps.extensions import db
+from apps.http.client_address import Device
 from apps.models import LoginAttempt, Session, User
+from apps.security import password_hash
 from apps.services.audit import record, record_alone
+from apps.services.identity_cache import introduce, publish
 from apps.services.key import require_signing_key
 from apps.services.session import open_session
-from apps.services.snapshot import introduce, publish
-from apps.utils import clock, password_hash
-from apps.utils.client import Device
-from apps.utils.transaction import reading, transactional
+from apps.utils import clock
 from apps.utils.username import key_of
 
 _FORGOTTEN_AFTER = timedelta(days=1)

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 from sqlalchemy import CursorResult, select, update
 
+from apps.database.transaction import reading, transactional
 from apps.extensions import db
 from apps.models import SigningKey, User
 from apps.models.key import private_key_context
 from apps.models.user import mobile_context
-from apps.utils import crypto
-from apps.utils.transaction import reading, transactional
+from apps.security import field_encryption
 
 _BATCH = 10_000  # rows that are looked at in one query
 
@@ -41,10 +41,10 @@ def count_rows() -> list[KeyUse]:
     users: Counter[bytes] = Counter()
     last = 0
     while rows := _mobiles_after(last):
-        users.update(crypto.key_id(ciphertext) for _, ciphertext in rows)
+        users.update(field_encryption.key_id(ciphertext) for _, ciphertext in rows)
         last = rows[-1][0]
-    signing_keys = Counter(map(crypto.key_id, _private_keys()))
-    configured = dict.fromkeys(crypto.key_ids())
+    signing_keys = Counter(map(field_encryption.key_id, _private_keys()))
+    configured = dict.fromkeys(field_encryption.key_ids())
     return [
         KeyUse(key_id, key_id in configured, users[key_id], signing_keys[key_id])
         for key_id in configured | dict.fromkeys(sorted({*users, *signing_keys}))
@@ -85,11 +85,14 @@ def _reencrypt_mobiles(ids: list[int]) -> int:
     rows = select(User.id, User.mobile_ciphertext, User.mobile_index)
     changed = 0
     for user_id, ciphertext, index in db.session.execute(rows.where(User.id.in_(ids))).all():
-        number = crypto.decrypt(ciphertext, mobile_context(user_id))
-        new_index = crypto.blind_index(number)
-        if crypto.is_current(ciphertext) and bytes(index) == new_index:
+        number = field_encryption.decrypt(ciphertext, mobile_context(user_id))
+        new_index = field_encryption.blind_index(number)
+        if field_encryption.is_current(ciphertext) and bytes(index) == new_index:
             continue
-        values = {"mobile_ciphertext": crypto.encrypt(number, mobile_context(user_id)), "mobile_index": new_index}
+        values = {
+            "mobile_ciphertext": field_encryption.encrypt(number, mobile_context(user_id)),
+            "mobile_index": new_index,
+        }
         # By Core: the row says what it said before, so neither its version nor its time of change moves.
         unchanged = update(User.__table__).where(User.id == user_id, User.mobile_ciphertext == ciphertext)  # type: ignore[arg-type]
         changed += _rows_of(db.session.execute(unchanged.values(**values)))
@@ -100,9 +103,10 @@ def _reencrypt_mobiles(ids: list[int]) -> int:
 def _reencrypt_signing_keys() -> int:
     changed = 0
     for key in db.session.scalars(select(SigningKey).with_for_update()).all():
-        if not crypto.is_current(key.private_key_ciphertext):
+        if not field_encryption.is_current(key.private_key_ciphertext):
             context = private_key_context(key.kid)
-            key.private_key_ciphertext = crypto.encrypt(crypto.decrypt(key.private_key_ciphertext, context), context)
+            text = field_encryption.decrypt(key.private_key_ciphertext, context)
+            key.private_key_ciphertext = field_encryption.encrypt(text, context)
             changed += 1
     return changed
 

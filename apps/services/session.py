@@ -8,14 +8,14 @@ from datetime import datetime, timedelta
 from flask import current_app
 from sqlalchemy import Select, delete, select
 
+from apps.database.transaction import reading, transactional
 from apps.errors import InvalidToken, SessionNotFound
 from apps.extensions import db
+from apps.http.client_address import Device
 from apps.models import Session
 from apps.services.audit import record
-from apps.services.snapshot import SessionSnapshot, publish
+from apps.services.identity_cache import SessionSnapshot, publish
 from apps.utils import clock
-from apps.utils.client import Device
-from apps.utils.transaction import reading, transactional
 
 _USE_RESOLUTION = timedelta(minutes=1)  # a refresh without rotation writes "last used" at most this often
 _KEPT_AFTER_END = timedelta(days=1)  # so that what ended a session can still be read

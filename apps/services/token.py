@@ -22,12 +22,14 @@ from flask_jwt_extended.exceptions import JWTExtendedException
 from jwt.algorithms import HMACAlgorithm
 from sqlalchemy import select
 
+from apps.database.transaction import reading
 from apps.errors import InvalidToken
 from apps.extensions import cache, db, jwt
+from apps.http.converters import MOST
 from apps.models import Session, User
+from apps.security.token_cache import Verified, VerifiedTokens
 from apps.services import session as session_service
-from apps.services.key import Key, require_signing_key, signing_key, verification_key
-from apps.services.snapshot import (
+from apps.services.identity_cache import (
     SessionSnapshot,
     UserSnapshot,
     fill,
@@ -36,10 +38,8 @@ from apps.services.snapshot import (
     snapshot_user,
     user_key,
 )
+from apps.services.key import Key, require_signing_key, signing_key, verification_key
 from apps.utils import clock
-from apps.utils.converters import MOST
-from apps.utils.transaction import reading
-from apps.utils.verified_tokens import Verified, VerifiedTokens
 
 Kind = Literal["access", "refresh"]
 

@@ -6,6 +6,7 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
+from apps.database.transaction import reading, transactional, violates
 from apps.errors import (
     ConcurrentUpdate,
     Forbidden,
@@ -18,16 +19,15 @@ from apps.errors import (
     WrongCredentials,
 )
 from apps.extensions import db
+from apps.http.client_address import Device
 from apps.models import Session, User
+from apps.security import password_blocklist, password_hash
 from apps.services.audit import record
+from apps.services.identity_cache import bury_user, introduce, publish
 from apps.services.key import require_signing_key
 from apps.services.login import Login, delete_attempts, forget_attempts, take_back_verification, verify_password
 from apps.services.session import end_other_sessions, open_session, require_live
-from apps.services.snapshot import bury_user, introduce, publish
-from apps.utils import password_blocklist, password_hash
 from apps.utils import username as usernames
-from apps.utils.client import Device
-from apps.utils.transaction import reading, transactional, violates
 
 
 def sign_up(username: str, password: str, mobile: str, age: int, birth: datetime, device: Device) -> Login:

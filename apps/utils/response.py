@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from flask import Response, request
 
-from apps.utils.outcome import ERROR_TYPE
+from apps.observability.request_labels import ERROR_TYPE
 
 # Canonical order, so that equal answers are equal bytes.
 _encoder = msgspec.json.Encoder(order="sorted")

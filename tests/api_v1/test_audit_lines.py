@@ -10,11 +10,11 @@ import pytest
 from flask import Flask
 from sqlalchemy import text
 
+from apps.database.transaction import transactional
 from apps.extensions import db
 from apps.models import AuditEvent
 from apps.services.audit import record, record_alone
 from apps.utils import clock
-from apps.utils.transaction import transactional
 from tests.support.people import People, sign_up_body
 
 Lines = Callable[[], list[dict[str, Any]]]

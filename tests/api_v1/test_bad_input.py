@@ -15,8 +15,8 @@ from werkzeug.test import TestResponse
 
 from apps.extensions import db
 from apps.forms.fields import JsonForm
-from apps.utils import openapi
-from apps.utils.contract import Policy
+from apps.http import openapi
+from apps.http.contract import Policy
 from tests.support import corpus
 from tests.support.people import PASSWORD, People, Person, sign_up_body
 

@@ -13,10 +13,10 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import event
 
+from apps.cache import store as caching
+from apps.cache.store import TOMBSTONE_VERSION
 from apps.extensions import db
-from apps.services.snapshot import session_key, user_key
-from apps.utils import cache as caching
-from apps.utils.cache import TOMBSTONE_VERSION
+from apps.services.identity_cache import session_key, user_key
 from tests.support import stores
 from tests.support.cache import look, put
 from tests.support.people import People, Person, bearer, sign_up_body

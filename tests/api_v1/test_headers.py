@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from apps import create_app
-from apps.utils import openapi
+from apps.http import openapi
 from tests.support.people import PASSWORD, People, bearer, sign_up_body
 
 pytestmark = pytest.mark.stores("sqlite")

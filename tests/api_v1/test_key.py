@@ -9,8 +9,9 @@ import time_machine
 from flask import Flask
 from flask.testing import FlaskClient
 
+from apps.security import jwk
 from apps.services import key as keys
-from apps.utils import clock, jwk
+from apps.utils import clock
 from tests.support.forge import HEADER, KEY, REFUSAL, claims_of, signed, told
 from tests.support.keys import ALGORITHMS, rotate, signed_with, signing_key_of
 from tests.support.people import People, sign_up_body

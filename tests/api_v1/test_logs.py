@@ -16,9 +16,9 @@ from flask.testing import FlaskClient
 from sqlalchemy import event, text
 from werkzeug.test import TestResponse
 
+from apps.cache.memory import MemoryCache
 from apps.extensions import db
-from apps.utils.logs import Formatter
-from apps.utils.memory_cache import MemoryCache
+from apps.observability.logs import Formatter
 from tests.support.every_route import EveryRoute
 from tests.support.people import PASSWORD, People, bearer, sign_up_body
 

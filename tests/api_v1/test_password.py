@@ -20,7 +20,7 @@ from werkzeug.test import TestResponse
 from apps.config import DevConfig
 from apps.extensions import db
 from apps.models import LoginAttempt, User
-from apps.utils.settings import declared
+from apps.settings.reader import declared
 from tests.support.people import PASSWORD, People, sign_up_body
 
 OVERLOADED = (503, "overloaded")

@@ -14,7 +14,7 @@ from werkzeug.test import TestResponse
 
 from apps.extensions import db
 from apps.models import Session, User
-from apps.utils import password_hash
+from apps.security import password_hash
 from tests.support.forge import claims_of
 from tests.support.people import PASSWORD, People, Person
 

@@ -12,8 +12,8 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from apps import create_app
-from apps.utils import openapi
-from apps.utils.settings import InvalidSettings
+from apps.http import openapi
+from apps.settings.reader import InvalidSettings
 from tests.support import stores
 from tests.support.forge import HEADER, REFUSAL, claims_of, segment, signed, told
 from tests.support.people import People, Person, bearer, sign_up_body

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from apps.utils.headers import HEADERS
+from apps.http.headers import HEADERS
 from tests.support.live import Live, live_server
 
 CANARY = "canary-7Qe2vX"

@@ -15,7 +15,7 @@ from flask import Flask
 from sqlalchemy import text
 
 from apps.extensions import db
-from apps.utils import crypto
+from apps.security import field_encryption
 from tests.support.people import BIRTH, People, sign_up_body
 
 MISSING = 2**53
@@ -275,7 +275,7 @@ def test_one_number_has_one_index_however_it_is_written(app: Flask, people: Peop
     *indexes, other = [bytes(row["mobile_index"]) for row in rows]
     assert set(indexes) != {other}
     with app.app_context():
-        assert set(indexes) == {crypto.blind_index(MOBILE)}
+        assert set(indexes) == {field_encryption.blind_index(MOBILE)}
 
 
 def test_times_are_stored_in_utc(app: Flask, people: People) -> None:

@@ -13,8 +13,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from apps import ROOT, create_app
+from apps.security.jwk import PrivateKey, make_private_key, to_public_jwk
 from apps.utils import clock
-from apps.utils.jwk import PrivateKey, make_private_key, to_public_jwk
 from tests.support import live, stores
 from tests.support.forge import altered, claims_of
 from tests.support.keys import rotate, signing_key_of

@@ -19,11 +19,11 @@ from openapi_spec_validator import validate
 from apps import create_app
 from apps.errors import InvalidBody
 from apps.forms import fields
+from apps.forms.binding import fields_of, read_form
 from apps.forms.fields import JsonForm
 from apps.forms.login import LoginForm
-from apps.forms.strict import fields_of, read_form
 from apps.forms.user import PatchForm, SignUpForm, UpdateForm
-from apps.utils import openapi
+from apps.http import openapi
 from apps.utils.response import HttpResponse
 from tests.support import corpus
 from tests.support.people import People

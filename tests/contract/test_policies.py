@@ -11,12 +11,12 @@ from flask import Flask
 from werkzeug.routing import Rule
 from werkzeug.test import TestResponse
 
-from apps.forms.query import UrlEncodedForm
+from apps.forms.urlencoded import UrlEncodedForm
 from apps.forms.user import SignUpForm
+from apps.http import openapi
+from apps.http.contract import Contract, Policy
+from apps.http.endpoint import endpoint
 from apps.services.client import add_client
-from apps.utils import openapi
-from apps.utils.contract import Contract, Policy
-from apps.utils.endpoint import endpoint
 from tests.support.people import People, Person, bearer
 
 NAMES = (f"newcomer-{number}" for number in itertools.count())

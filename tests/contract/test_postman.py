@@ -10,8 +10,9 @@ import pytest
 from flask import Flask
 
 from apps import ROOT
-from apps.commands.docs import DOCS
-from apps.utils import openapi, postman
+from apps.commands import postman_collection
+from apps.commands.documents import DOCS
+from apps.http import openapi
 from tests.support import programs
 from tests.support.live import Live, live_server
 
@@ -30,11 +31,11 @@ def test_the_committed_files_are_what_the_command_writes(app: Flask, tmp_path: P
 
 @pytest.mark.stores("sqlite")
 def test_every_documented_operation_is_in_the_story(app: Flask) -> None:
-    """DESIGN 3: a new room brings its step in apps/utils/postman.py."""
+    """DESIGN 3: a new room brings its step in apps/commands/postman_collection.py."""
     with app.app_context():
         document = openapi.document()
     documented = {spec["operationId"] for methods in document["paths"].values() for spec in methods.values()}
-    assert documented == {step.operation for step in postman.STORY}
+    assert documented == {step.operation for step in postman_collection.STORY}
 
 
 def test_newman_is_pinned_and_its_lock_names_no_host() -> None:
@@ -53,8 +54,8 @@ def test_a_live_server_passes_the_collection_again_and_again(command: str, tmp_p
     with live_server(tmp_path, command) as live:
         run = newman(live, tmp_path / "report.json", iterations=2)
     assert [f"{failure['source']['name']}: {failure['error']['message']}" for failure in run["failures"]] == []
-    assert run["stats"]["requests"]["total"] == 2 * len(postman.STORY)
-    assert run["stats"]["assertions"]["total"] == 2 * 3 * len(postman.STORY)
+    assert run["stats"]["requests"]["total"] == 2 * len(postman_collection.STORY)
+    assert run["stats"]["assertions"]["total"] == 2 * 3 * len(postman_collection.STORY)
 
 
 def newman(live: Live, report: Path, iterations: int) -> Any:

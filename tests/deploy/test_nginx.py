@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import pytest
 from flask import Flask
 
-from apps.utils.headers import HEADERS
+from apps.http.headers import HEADERS
 from tests.faults.bench.stores import children
 from tests.support import live, programs
 from tests.support.nginx import Answer, Front, nginx, write_upstream

@@ -14,7 +14,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 from werkzeug.test import TestResponse
 
-from apps.services.snapshot import user_key
+from apps.services.identity_cache import user_key
 from tests.faults import wait_until
 from tests.support import live, stores
 from tests.support.every_route import EveryRoute

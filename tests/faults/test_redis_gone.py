@@ -12,9 +12,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import event
 
+from apps.cache import redis as redis_cache
 from apps.config import BaseConfig
 from apps.extensions import db
-from apps.utils import redis_cache
 from tests.faults import RedisServer, redis_server, wait_until
 from tests.support import stores
 from tests.support.every_route import EveryRoute

@@ -19,7 +19,8 @@ from apps.config import TestConfig
 from apps.extensions import db
 from apps.models import User
 from apps.models.user import mobile_context
-from apps.utils import clock, crypto
+from apps.security import field_encryption
+from apps.utils import clock
 from tests.support import live
 from tests.support.people import People
 
@@ -43,7 +44,7 @@ def test_a_killed_run_is_started_again_and_no_row_is_left(app: Flask, tmp_path: 
             assert first.stderr.readline().endswith(" so far\n")
             first.kill()
         with app.app_context():
-            behind = sum(not crypto.is_current(blob) for blob in mobiles().values())
+            behind = sum(not field_encryption.is_current(blob) for blob in mobiles().values())
         assert 0 < behind < USERS
         with start(app, tmp_path) as second:
             out, _ = second.communicate()
@@ -56,7 +57,7 @@ def test_a_killed_run_is_started_again_and_no_row_is_left(app: Flask, tmp_path: 
     assert len(client.numbers) > 1
     app.config["FIELD_ENCRYPTION_KEYS"] = [NEW]
     with app.app_context():
-        numbers = {id_: crypto.decrypt(blob, mobile_context(id_)) for id_, blob in mobiles().items()}
+        numbers = {id_: field_encryption.decrypt(blob, mobile_context(id_)) for id_, blob in mobiles().items()}
     del numbers[client.admin.id]
     assert numbers == {FIRST + number: number_of(number) for number in range(USERS)} | client.numbers
 
@@ -72,8 +73,8 @@ def insert_users(app: Flask) -> None:
             {
                 "id": FIRST + number, "username": f"row-{number}", "username_key": f"row-{number}",
                 "password_hash": "-", "age": 18, "birth": clock.now(),
-                "mobile_ciphertext": crypto.encrypt(number_of(number), mobile_context(FIRST + number)),
-                "mobile_index": crypto.blind_index(number_of(number)),
+                "mobile_ciphertext": field_encryption.encrypt(number_of(number), mobile_context(FIRST + number)),
+                "mobile_index": field_encryption.blind_index(number_of(number)),
             }
             for number in range(USERS)
         ]  # fmt: skip

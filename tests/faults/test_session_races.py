@@ -14,8 +14,8 @@ from werkzeug.test import TestResponse
 
 from apps.extensions import cache, db
 from apps.models import Session
+from apps.services.identity_cache import user_key
 from apps.services.session import purge_sessions
-from apps.services.snapshot import user_key
 from tests.support.forge import claims_of
 from tests.support.people import PASSWORD, People, Person, bearer
 

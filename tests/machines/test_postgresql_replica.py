@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
 
+from apps.database.engine import upgrade
 from apps.extensions import db
-from apps.utils.database import upgrade
 from tests.machines import servers_home, wait_until
 from tests.support import servers, stores
 from tests.support.live import free_port

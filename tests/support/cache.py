@@ -1,7 +1,7 @@
 """One entry at a time, as the tests of the cache put and read it."""
 
-from apps.utils.cache import Store
-from apps.utils.redis_cache import Lease
+from apps.cache.redis import Lease
+from apps.cache.store import Store
 
 MINUTE = 60.0
 

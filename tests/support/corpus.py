@@ -10,8 +10,8 @@ from typing import Any
 
 from wtforms import Form, FormField
 
+from apps.forms.binding import fields_of
 from apps.forms.fields import BIRTH_FORMAT, MOBILE, JsonForm
-from apps.forms.strict import fields_of
 from apps.models import User
 from apps.utils.username import canonical
 

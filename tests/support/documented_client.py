@@ -11,8 +11,8 @@ from jsonschema import Draft202012Validator
 from werkzeug.exceptions import HTTPException
 from werkzeug.test import TestResponse
 
-from apps.utils import openapi
-from apps.utils.headers import HEADERS
+from apps.http import openapi
+from apps.http.headers import HEADERS
 
 
 class DocumentedClient(FlaskClient):

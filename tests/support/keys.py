@@ -5,8 +5,8 @@ from base64 import b64encode
 import jwt as pyjwt
 from flask import Flask
 
+from apps.security.jwk import PrivateKey
 from apps.services import key as keys
-from apps.utils.jwk import PrivateKey
 from tests.support.forge import Json, segment
 
 ALGORITHMS = ("EdDSA", "ES256")

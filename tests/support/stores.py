@@ -14,11 +14,11 @@ from flask import Flask
 from sqlalchemy import update
 
 from apps import create_app
+from apps.cache.memory import MemoryCache
+from apps.database.engine import upgrade
 from apps.extensions import db
 from apps.models import Doubt
-from apps.utils.database import upgrade
-from apps.utils.embedded import OneProcess
-from apps.utils.memory_cache import MemoryCache
+from apps.settings.embedded import OneProcess
 from tests.support.audit import NEW_HEAD, write_audit
 from tests.support.documented_client import DocumentedClient
 from tests.support.servers import create_database

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from apps.utils.redis_cache import RedisCache
+from apps.cache.redis import RedisCache
 from tests.support import stores
 
 

@@ -12,9 +12,9 @@ import pytest
 from flask import Flask
 from sqlalchemy import event
 
+from apps.database.transaction import transactional
 from apps.extensions import db
 from apps.services.audit import BrokenChain, record, verify
-from apps.utils.transaction import transactional
 from tests.support.audit import read_audit, write_audit
 from tests.support.people import PASSWORD, People
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from apps.utils import memory_cache
-from apps.utils.cache import TOMBSTONE_VERSION, Store
-from apps.utils.redis_cache import RedisCache
+from apps.cache import memory as memory_cache
+from apps.cache.redis import RedisCache
+from apps.cache.store import TOMBSTONE_VERSION, Store
 from tests.support import stores
 from tests.support.cache import fill, look, put
 

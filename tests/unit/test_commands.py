@@ -18,7 +18,7 @@ from sqlalchemy import text
 from apps import ROOT, create_app
 from apps.commands import server
 from apps.extensions import db
-from apps.utils import openapi
+from apps.http import openapi
 from tests.support import live
 from tests.support.people import BIRTH, PASSWORD, People, bearer, sign_up_body
 

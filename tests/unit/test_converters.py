@@ -4,7 +4,7 @@ import pytest
 from werkzeug.exceptions import NotFound
 from werkzeug.routing import Map, Rule
 
-from apps.utils.converters import IdConverter
+from apps.http.converters import IdConverter
 
 urls = Map([Rule("/<id:user_id>", endpoint="user")], converters={"id": IdConverter}).bind("localhost")
 

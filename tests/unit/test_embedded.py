@@ -15,7 +15,7 @@ from sqlalchemy import inspect, text
 
 from apps import ROOT, create_app
 from apps.extensions import db
-from apps.utils.embedded import OneProcess, fill_secrets, migrate_embedded
+from apps.settings.embedded import OneProcess, fill_secrets, migrate_embedded
 from tests.support import live
 
 NAMES = ["JWT_SECRET_KEY", "FIELD_ENCRYPTION_KEYS", "FIELD_INDEX_KEY"]
@@ -105,7 +105,7 @@ def test_every_connection_to_sqlite_is_prepared(app: Flask, pragma: str, value: 
 def is_free(folder: Path, url: str) -> bool:
     """Whether another process, with a TMPDIR of its own, may have the database."""
     (folder / "tmp").mkdir(exist_ok=True)
-    code = "import sys; from apps.utils.embedded import OneProcess; print(OneProcess(*sys.argv[1:]).is_ours())"
+    code = "import sys; from apps.settings.embedded import OneProcess; print(OneProcess(*sys.argv[1:]).is_ours())"
     command = [sys.executable, "-c", code, url, str(folder)]
     return subprocess.check_output(command, cwd=ROOT, env=os.environ | {"TMPDIR": str(folder / "tmp")}) == b"True\n"
 

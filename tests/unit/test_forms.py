@@ -11,9 +11,9 @@ from wtforms import Field, FormField
 
 from apps import create_app
 from apps.errors import InvalidBody
+from apps.forms.binding import fields_of, is_required, read_form
 from apps.forms.fields import JsonForm
 from apps.forms.login import LoginForm
-from apps.forms.strict import fields_of, is_required, read_form
 from apps.forms.user import PatchForm, SignUpForm, UpdateForm
 from tests.support.corpus import changed
 from tests.support.people import sign_up_body

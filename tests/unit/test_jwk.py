@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from apps.utils import jwk
+from apps.security import jwk
 from tests.support.keys import ALGORITHMS
 
 # RFC 8037, A.1 to A.3: an Ed25519 key and its thumbprint.

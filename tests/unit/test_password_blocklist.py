@@ -10,7 +10,7 @@ from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
 from apps import create_app
 from apps.config import DevConfig, ProdConfig
-from apps.utils.password_blocklist import is_refused
+from apps.security.password_blocklist import is_refused
 from tests.support.people import PASSWORD, People, sign_up_body
 
 LONG_ENOUGH = [password for password in FREQUENCY_LISTS["passwords"] if len(password) >= 8]

@@ -17,7 +17,7 @@ from flask import Flask
 from apps import create_app
 from apps.config import BaseConfig, DevConfig, ProdConfig
 from apps.errors import Overloaded
-from apps.utils import password_hash
+from apps.security import password_hash
 
 PASSWORD = "correct horse battery"
 PHC = re.compile(r"\$argon2id\$v=19\$m=(\d+),t=(\d+),p=(\d+)\$[A-Za-z0-9+/]{22}\$[A-Za-z0-9+/]{43}")

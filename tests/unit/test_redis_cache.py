@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import redis
 
-from apps.utils import redis_cache
-from apps.utils.redis_cache import Lease, RedisCache
-from apps.utils.redis_connections import HeldConnections
-from apps.utils.redis_url import no_retries
+from apps.cache import redis as redis_cache
+from apps.cache.redis import Lease, RedisCache
+from apps.cache.redis_pool import HeldConnections
+from apps.cache.redis_url import no_retries
 from tests.faults import redis_server, wait_until
 from tests.support import stores
 from tests.support.cache import fill, look, put

@@ -10,8 +10,8 @@ from sqlalchemy import select
 from apps.config import TestConfig
 from apps.extensions import db
 from apps.models import SigningKey, User
+from apps.security import field_encryption
 from apps.services import reencryption
-from apps.utils import crypto
 from tests.support.keys import command, rotate
 from tests.support.people import People, Person
 
@@ -60,9 +60,8 @@ def test_a_change_between_the_look_and_the_writing_wins(app: Flask, people: Peop
     with app.app_context():
         before = db.session.scalar(select(User.mobile_ciphertext))
         row = User.__table__.c
-        db.session.execute(
-            User.__table__.update().values(mobile_ciphertext=crypto.encrypt("13277777777", f"users.mobile:{alice.id}"))  # type: ignore[attr-defined]
-        )
+        ciphertext = field_encryption.encrypt("13277777777", f"users.mobile:{alice.id}")
+        db.session.execute(User.__table__.update().values(mobile_ciphertext=ciphertext))  # type: ignore[attr-defined]
         unchanged = User.__table__.update().where(row.mobile_ciphertext == before)  # type: ignore[attr-defined]
         assert db.session.execute(unchanged.values(age=99)).rowcount == 0  # type: ignore[attr-defined]
         db.session.commit()
@@ -95,7 +94,7 @@ def test_the_check_fails_while_rows_need_a_key_that_is_not_there(
     (old_id,) = (key.hex() for key in keys_of(app))
     app.config["FIELD_ENCRYPTION_KEYS"] = [NEW]
     with app.app_context():
-        new_id = crypto.key_ids()[0].hex()
+        new_id = field_encryption.key_ids()[0].hex()
     result = app.test_cli_runner().invoke(args=["keys", "check"])
     assert (result.exit_code, result.output.splitlines()) == (
         1,

@@ -13,7 +13,7 @@ from flask import Flask
 
 from apps import ROOT, create_app
 from apps.config import BaseConfig, ProdConfig, TestConfig, config
-from apps.utils.settings import InvalidSettings, declared, example, from_environment, from_file, read_settings
+from apps.settings.reader import InvalidSettings, declared, example, from_environment, from_file, read_settings
 from tests.support import live
 
 CANARY = "canary"  # part of every bad value; never of a message
@@ -247,9 +247,9 @@ def test_an_optional_part_without_its_packages_stops_the_start(
     monkeypatch: pytest.MonkeyPatch, library: str, environment: dict[str, str]
 ) -> None:
     monkeypatch.setitem(sys.modules, library, None)  # as if it were not installed
-    for name in ("error_reports", "tracing"):
-        monkeypatch.delitem(sys.modules, f"apps.utils.{name}", raising=False)
-        monkeypatch.delattr(f"apps.utils.{name}", raising=False)
+    for name in ("sentry", "tracing"):
+        monkeypatch.delitem(sys.modules, f"apps.observability.{name}", raising=False)
+        monkeypatch.delattr(f"apps.observability.{name}", raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(InvalidSettings) as raised:

@@ -1,0 +1,1 @@
+"""The database: engine, time limits, transactions, migrations."""

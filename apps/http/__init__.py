@@ -1,0 +1,1 @@
+"""HTTP: everything between a route and its view, and what every answer carries."""

@@ -1,0 +1,115 @@
+"""Logs: JSON lines on stdout (of a command on stderr), one a request, each with its request id and no secret.
+
+A line never holds a body, a header, a query string or a token. Line breaks are escaped, so nobody forges a line.
+"""
+
+import json
+import logging
+import logging.config
+import random
+import re
+import time
+from datetime import UTC, datetime
+from typing import Any
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+import msgspec
+
+from apps.observability.request_context import Actor, begin_acting, current_actor, end_acting
+
+logger = logging.getLogger(__name__)
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
+_DETAIL = re.compile(r"^DETAIL: .*?$(?=\n(?:HINT:|CONTEXT:|\[SQL|\n)|\Z)", re.MULTILINE | re.DOTALL)
+_NOT_EXTRA = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+_encoder = msgspec.json.Encoder(enc_hook=str)
+
+
+class Formatter(logging.Formatter):
+    """One line of JSON in ASCII: what `logging` knows, the request's id, and the `extra` of the call."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            "request_id": current_actor().request_id,
+        }
+        line |= {name: value for name, value in record.__dict__.items() if name not in _NOT_EXTRA}
+        if record.exc_info:
+            line["exc_info"] = self.formatException(record.exc_info)
+        return _to_json(line)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 (the name that `logging` calls)
+        """Return the traceback without what PostgreSQL adds: the values of the row, a password's hash among them."""
+        return _DETAIL.sub("", super().formatException(ei))
+
+
+def configure(level: str, stream: str = "stdout") -> None:
+    """Write the lines of this service from `level` on, and those of the audit always, to "stdout" or "stderr"."""
+    logging.config.dictConfig(
+        {
+            "version": 1,
+            "disable_existing_loggers": False,
+            "formatters": {"json": {"()": Formatter}},
+            "handlers": {
+                "lines": {"class": "logging.StreamHandler", "stream": f"ext://sys.{stream}", "formatter": "json"}
+            },
+            "loggers": {
+                "apps": {"handlers": ["lines"], "level": level, "propagate": False},
+                "apps.services.audit": {"level": "INFO"},  # never silenced
+            },
+        }
+    )
+
+
+def with_log(application: WSGIApplication) -> WSGIApplication:
+    """Log every request of `application`, and answer with its id in X-Request-ID."""
+
+    def serve(environ: WSGIEnvironment, start_response: StartResponse) -> Any:
+        started = time.perf_counter()
+        given = environ.get("HTTP_X_REQUEST_ID", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else f"{random.getrandbits(64):016x}"
+
+        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            if logger.isEnabledFor(logging.INFO):
+                _write(_describe(environ, status, time.perf_counter() - started))
+            headers.append(("X-Request-ID", request_id))
+            return start_response(status, headers, exc_info)
+
+        actor = Actor(None, None, environ.get("REMOTE_ADDR", "unknown")[:64], request_id)
+        began = begin_acting(actor)
+        try:
+            return application(environ, start)
+        finally:
+            end_acting(began)
+
+    return serve
+
+
+def _write(line: dict[str, object]) -> None:
+    """Log a request as `logger.info` would, which looks through the stack for its caller first: it is this line."""
+    logger.handle(logger.makeRecord(logger.name, logging.INFO, __file__, 0, "request", (), None, extra=line))
+
+
+def _describe(environ: WSGIEnvironment, status: str, seconds: float) -> dict[str, object]:
+    rule = environ["werkzeug.request"].url_rule  # Flask takes the request out of it when it has answered
+    return {
+        "event": "request",
+        "method": environ["REQUEST_METHOD"],
+        "route": rule.rule if rule else None,  # the rule, not the path: paths are the client's text
+        "status": int(status[:3]),
+        "milliseconds": round(seconds * 1000, 1),
+        "address": environ.get("REMOTE_ADDR"),
+        "user_id": current_actor().user_id,
+    }
+
+
+def _to_json(line: dict[str, Any]) -> str:
+    try:
+        encoded = _encoder.encode(line)
+    except UnicodeEncodeError:  # half of a surrogate pair
+        encoded = b"\xff"
+    return encoded.decode() if encoded.isascii() else json.dumps(line, default=str)

@@ -1,0 +1,1 @@
+"""Request limits: sliding windows, in Redis or in memory."""

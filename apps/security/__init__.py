@@ -1,0 +1,1 @@
+"""Cryptography: password hashes, field encryption, signing keys, verified tokens."""

@@ -1,0 +1,1 @@
+"""How settings are read and checked, and what follows from them."""

@@ -1,0 +1,175 @@
+"""Connections that are kept from one round trip to the next."""
+
+import os
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+
+import pytest
+import redis
+
+from apps.cache.redis import RedisCache
+from apps.cache.redis_pool import HeldConnections, _time_by_kernel
+from apps.cache.redis_url import no_retries
+from tests.faults import RedisServer, redis_server, wait_until
+from tests.support.cache import look, put
+from tests.support.proxy import Proxy, through_proxy
+
+TIMEOUT = 0.1  # seconds
+
+
+@pytest.fixture
+def own() -> Iterator[RedisServer]:
+    with redis_server() as server:
+        yield server
+
+
+@pytest.fixture
+def proxy(own: RedisServer) -> Iterator[Proxy]:
+    with through_proxy(own.url) as (proxy, url):
+        proxy.url = url
+        yield proxy
+
+
+def hold(url: str, count: int = 0) -> HeldConnections:
+    """Return a client that keeps `count` connections already."""
+    client = HeldConnections(redis.ConnectionPool.from_url(url, decode_responses=True, **no_retries(TIMEOUT)))
+    client._idle.extend(client._connect() for _ in range(count))
+    return client
+
+
+def test_the_socket_is_where_redis_8_1_keeps_it(own: RedisServer) -> None:
+    """`_sock` is not public: with another version, look whether it is still there, then write its number here."""
+    assert version("redis").startswith("8.1.")
+    assert isinstance(hold(own.url, 1)._idle[0]._sock, socket.socket)
+
+
+def test_one_connection_serves_one_command_after_the_other(own: RedisServer) -> None:
+    client = hold(own.url, 1)
+    first = client._idle[0]
+    assert client.execute_command("PING") == "PONG"
+    assert list(client._idle) == [first]
+
+
+def test_connections_that_were_closed_meanwhile_cost_no_answer(own: RedisServer) -> None:
+    """V1: as after the `timeout` of the server, or a restart of it."""
+    client = hold(own.url, 3)
+    own.client.client_kill_filter(skipme=True)
+    assert client.execute_command("PING") == "PONG"
+    assert len(client._idle) == 1
+    assert len(client._pool._in_use_connections) == 1  # the others went back to the pool
+
+
+def test_what_is_not_there_is_told_at_once(proxy: Proxy) -> None:
+    """V1."""
+    client = hold(proxy.url, 3)
+    proxy.refuse()
+    with pytest.raises(redis.ConnectionError):
+        client.execute_command("PING")
+    assert client._pool._in_use_connections == set()
+
+
+def test_no_answer_is_waited_for_longer_than_the_timeout(own: RedisServer) -> None:
+    """V1, F16: nor once more on another connection."""
+    client = hold(own.url, 3)
+    own.freeze()
+    started = time.monotonic()
+    with pytest.raises(redis.TimeoutError):
+        client.execute_command("PING")
+    assert TIMEOUT * 0.9 <= time.monotonic() - started < TIMEOUT * 2
+    own.thaw()
+
+
+def test_connections_that_break_one_after_the_other_do_not_add_up(proxy: Proxy) -> None:
+    """V1: as behind a balancer that waits a while for a server before it gives up: two tries, however many are kept."""
+    client = hold(proxy.url, 5)
+    sent = proxy.commands
+    proxy.delay = lambda: proxy.cut() or 0.0
+    with pytest.raises(redis.RedisError):
+        client.execute_command("PING")
+    assert proxy.commands - sent == 2
+
+
+def test_a_late_answer_is_nobodys(proxy: Proxy) -> None:
+    """K2."""
+    client = hold(proxy.url)
+    client.execute_command("SET", "k", "mine")
+    proxy.delay = lambda: TIMEOUT * 1.5
+    with pytest.raises(redis.TimeoutError):
+        client.execute_command("GET", "k")
+    proxy.delay = lambda: 0.0
+    assert client.execute_command("ECHO", "another's") == "another's"
+
+
+def test_an_error_ends_the_connection_but_for_a_script_that_is_new(own: RedisServer) -> None:
+    """What takes no writes any more may be another server than the name now stands for."""
+    client = hold(own.url)
+    with pytest.raises(redis.exceptions.NoScriptError):
+        client.execute_command("EVALSHA", "0" * 40, 0)
+    assert len(client._idle) == 1
+    with pytest.raises(redis.ResponseError):
+        client.execute_command("NOTHING")
+    assert len(client._idle) == 0
+
+
+def test_a_connection_under_way_is_not_kept_over_a_drop(proxy: Proxy) -> None:
+    """K4: it may lead to the primary of before, which still answers."""
+    client = hold(proxy.url, 1)
+    held = proxy.hold(b"ECHO")
+    with ThreadPoolExecutor(1) as threads:
+        answer = threads.submit(client.execute_command, "ECHO", "the last")
+        held.reached.wait()
+        client.drop()
+        held.release()
+        assert answer.result() == "the last"
+    assert len(client._idle) == 0
+    assert client._pool._in_use_connections == set()
+
+
+def test_a_forked_process_does_not_share_them(own: RedisServer) -> None:
+    """K2: two processes on one socket would read each other's answers."""
+    client = hold(own.url, 1)
+    child = os.fork()
+    if child == 0:
+        right = all(client.execute_command("ECHO", f"child {number}") == f"child {number}" for number in range(500))
+        os._exit(0 if right else 1)
+    right = all(client.execute_command("ECHO", f"parent {number}") == f"parent {number}" for number in range(500))
+    assert (right, os.waitpid(child, 0)[1]) == (True, 0)
+
+
+def test_the_cache_needs_no_more_connections_than_it_keeps(own: RedisServer) -> None:
+    """V1: with all of them kept, one for its other commands would never be free."""
+    client = own.client
+    address = f"{own.url}?max_connections=1"
+    cache = RedisCache(address, TIMEOUT)
+    assert put(cache, "k", 1, "v")
+    client.client_kill_filter(skipme=True)
+    cache.distrust("a test")
+    wait_until(cache.ping)
+    assert put(cache, "k", 2, "w")
+    assert look(cache, "k") == [(2, "w")]
+    cache.forget("k")
+    assert look(cache, "k") == [None]
+
+
+def test_tls_keeps_its_own_timeout() -> None:
+    """V1: Python begins a read over TLS again, when the kernel ends it, for as long as the socket is blocking."""
+    one, other = socket.socketpair()
+    context = ssl.create_default_context()
+    with other, context.wrap_socket(one, server_hostname="redis", do_handshake_on_connect=False) as over_tls:
+        over_tls.settimeout(TIMEOUT)
+        _time_by_kernel(over_tls)
+        assert over_tls.gettimeout() == TIMEOUT
+
+
+def test_a_socket_that_the_kernel_never_waits_on_keeps_its_own_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """V1: gevent's, which are not blocking whatever Python calls them."""
+    monkeypatch.setattr(os, "get_blocking", lambda _descriptor: False)
+    one, other = socket.socketpair()
+    with one, other:
+        one.settimeout(TIMEOUT)
+        _time_by_kernel(one)
+        assert one.gettimeout() == TIMEOUT

@@ -1,0 +1,160 @@
+"""Settings that are right one by one and wrong all the same: what cannot work, and what production must not have."""
+
+import re
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apps import ROOT, create_app
+from apps.config import BaseConfig, config
+from apps.settings import checks, reader
+from apps.settings.reader import InvalidSettings
+from tests.support import live
+from tests.unit.test_settings import GOOD, SECRETS, faults_of
+
+PROFILES = list(config)
+BENCHMARK = "a secret of the benchmark, long enough for SHA-256"
+FINE = {name: GOOD[name] for name in (*SECRETS, "DATABASE_URL")}
+
+# What no profile can work with.
+USELESS: dict[str, tuple[str, dict[str, Any]]] = {
+    "no first part of a key": ("CACHE_PREFIX", {"CACHE_PREFIX": ""}),
+    "no issuer": ("JWT_ISSUER", {"JWT_ISSUER": ""}),
+    "no audience": ("JWT_AUDIENCE", {"JWT_AUDIENCE": ""}),
+    "no sign-ups": ("SIGN_UP_LIMIT", {"SIGN_UP_LIMIT": "0/minute"}),
+    "none a day": ("LOGIN_LIMIT", {"LOGIN_LIMIT": "10/minute;0/day"}),
+    "nothing of a region": ("PHONE_REGION", {"PHONE_REGION": ""}),
+    "no region": ("PHONE_REGION", {"PHONE_REGION": "ZZ"}),
+    "a region in small letters": ("PHONE_REGION", {"PHONE_REGION": "cn"}),
+    "the name of a country": ("PHONE_REGION", {"PHONE_REGION": "China"}),
+    "less than argon2 needs": (
+        "PASSWORD_MEMORY_COST",
+        {"PASSWORD_MEMORY_COST": 127, "PASSWORD_PARALLELISM": 16, "PASSWORD_TIME_COST": 3},
+    ),
+    "cookies alone": ("JWT_TOKEN_LOCATION", {"JWT_TOKEN_LOCATION": ["cookies"]}),
+}
+NO_ORIGINS = [
+    *("", "*", "null", "app.example.com", "https://", "https:///", "https://*.example.com", "https://app.example.com/"),
+    *("https://app.example.com/path", "https://app.example.com?x", "https://app.example.com#x", "//app.example.com"),
+    *(
+        "https://user@app.example.com",
+        "https://app.example.com:",
+        "https://app.example.com:x",
+        "https://app.example.com ",
+    ),
+    *("https://a.example,https://b.example", "https://App.example.com", "HTTPS://app.example.com", "https://[::1"),
+]
+ORIGINS = ["https://app.example.com", "https://app.example.com:8443", "http://localhost:3000", "http://[::1]:3000"]
+ORIGINS += ["https://xn--bcher-kva.example", "capacitor://localhost"]
+
+# What works, and what production must not have.
+WEAK: dict[str, tuple[str, dict[str, Any]]] = {
+    "an origin without TLS": ("CORS_ORIGINS", {"CORS_ORIGINS": ["https://a.example", "http://a.example"]}),
+    "an origin of an app": ("CORS_ORIGINS", {"CORS_ORIGINS": ["capacitor://localhost"]}),
+    "too little memory": ("PASSWORD_MEMORY_COST", {"PASSWORD_MEMORY_COST": 19_455}),
+    "too little memory for one pass": ("PASSWORD_MEMORY_COST", {"PASSWORD_TIME_COST": 1}),
+    "too little memory for many passes": (
+        "PASSWORD_MEMORY_COST",
+        {"PASSWORD_MEMORY_COST": 12_287, "PASSWORD_TIME_COST": 100},
+    ),
+    "a secret of the benchmarks": ("JWT_SECRET_KEY", {"JWT_SECRET_KEY": BENCHMARK}),
+    "a secret of the suite elsewhere": ("FIELD_INDEX_KEY", {"FIELD_INDEX_KEY": config["testing"].JWT_SECRET_KEY}),
+    "a known key behind a good one": (
+        "FIELD_ENCRYPTION_KEYS",
+        {"FIELD_ENCRYPTION_KEYS": [*GOOD["FIELD_ENCRYPTION_KEYS"], *config["testing"].FIELD_ENCRYPTION_KEYS]},
+    ),
+    "eight letters four times": ("JWT_SECRET_KEY", {"JWT_SECRET_KEY": "abcdefgh" * 4}),
+    "and a bit": ("JWT_SECRET_KEY", {"JWT_SECRET_KEY": "abcdefghijklm" * 3 + "abc"}),
+    "twice the same": ("FIELD_ENCRYPTION_KEYS", {"FIELD_ENCRYPTION_KEYS": ["0123456789abcdef" * 2]}),
+    "a pepper twice": ("PASSWORD_PEPPER", {"PASSWORD_PEPPER": "A1b2C3d4E5f6G7h8" * 2}),
+}
+STRONG: list[dict[str, Any]] = [
+    {"PASSWORD_MEMORY_COST": 47_104, "PASSWORD_TIME_COST": 1},
+    {"PASSWORD_MEMORY_COST": 19_456, "PASSWORD_TIME_COST": 2},
+    {"PASSWORD_MEMORY_COST": 12_288, "PASSWORD_TIME_COST": 4},
+]
+
+
+def faults(profile: str, **given: Any) -> list[str]:
+    with pytest.raises(InvalidSettings) as raised:
+        create_app(profile, **(FINE | given))
+    return raised.value.faults
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize(("name", "given"), USELESS.values(), ids=USELESS)
+def test_what_cannot_work_starts_in_no_profile(profile: str, name: str, given: dict[str, Any]) -> None:
+    """S1: each is named."""
+    (fault,) = [fault for fault in faults(profile, **given) if "in production" not in fault]
+    assert fault.startswith(f"{name}: ")
+
+
+@pytest.mark.parametrize("origin", NO_ORIGINS)
+def test_an_origin_is_a_scheme_a_host_and_perhaps_a_port(origin: str) -> None:
+    """I7: in the only spelling that a browser sends."""
+    assert [fault.partition(":")[0] for fault in faults("development", CORS_ORIGINS=[ORIGINS[0], origin])] == [
+        "CORS_ORIGINS"
+    ]
+
+
+def test_every_origin_that_a_browser_sends_may_be_listed() -> None:
+    """I7."""
+    assert create_app("development", **FINE, CORS_ORIGINS=ORIGINS).config["CORS_ORIGINS"] == ORIGINS
+
+
+@pytest.mark.parametrize(("name", "given"), WEAK.values(), ids=WEAK)
+def test_what_is_weak_starts_in_development_alone(name: str, given: dict[str, Any]) -> None:
+    """S1, T11, P1: each is named, and a secret is not shown."""
+    (fault,) = faults_of(**given)
+    assert fault.startswith(f"{name}: ")
+    assert not [value for value in given.values() if not isinstance(value, int) and str(value) in fault]
+    assert create_app("development", **(FINE | given))
+
+
+@pytest.mark.parametrize("given", STRONG)
+def test_every_cost_that_the_standards_name_is_taken(given: dict[str, Any]) -> None:
+    """P1: ASVS 5.0, appendix C."""
+    assert create_app("production", **GOOD, **given)
+
+
+def test_every_secret_of_the_benchmarks_is_known() -> None:
+    """S1: whoever copies one from there does not get far."""
+    folders = (ROOT / "benchmarks", ROOT / "benchmarks" / "peers")  # not the peers' own code, which is installed below
+    sources = [path.read_text() for folder in folders for path in folder.iterdir() if path.suffix in (".py", ".mjs")]
+    secrets = re.findall(r"""(?:secret|SECRET\w*"?\]?)\s*[:=]\s*"([^"]{32,})\"""", "\n".join(sources))
+    assert set(secrets) == checks._PUBLISHED == {BENCHMARK}
+
+
+def test_the_profile_of_the_suite_is_for_code_to_ask_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """S1: its hashes cost nothing, and its secrets are none."""
+    monkeypatch.setenv("GATEHOUSE_PROFILE", "testing")
+    with pytest.raises(InvalidSettings, match=r"GATEHOUSE_PROFILE: must be one of development, production$"):
+        create_app()
+    assert create_app("testing", DATABASE_URL="sqlite://").config["PASSWORD_MEMORY_COST"] == 8
+
+
+def test_the_default_region_is_one_and_costs_no_start_the_list_of_all(tmp_path: Path) -> None:
+    live.checkout(tmp_path)
+    code = "import sys, apps; apps.create_app(PHONE_REGION=sys.argv[1]); print('phonenumbers' in sys.modules)"
+    for region, is_loaded in ((BaseConfig.PHONE_REGION, False), ("GB", True)):
+        command = [sys.executable, "-c", code, region]
+        said = subprocess.check_output(command, cwd=tmp_path, env=live.unconfigured(), text=True)
+        assert said.splitlines()[-1] == str(is_loaded)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (timedelta(0), "0 s"),
+        (timedelta(minutes=5), "300 s"),
+        (timedelta(days=365), "365 d"),
+        (timedelta(days=1, seconds=1), "86401 s"),
+        (0.01, "0.01"),
+    ],
+)
+def test_a_bound_is_written_as_people_write_it(value: Any, shown: str) -> None:
+    assert reader._bound(value) == shown
