@@ -3,7 +3,7 @@
 import gc
 
 from apps import create_app
-from apps.settings.embedded import migrate_embedded
+from apps.database.migrations import migrate_embedded
 
 app = create_app()
 migrate_embedded(app)

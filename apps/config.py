@@ -1,23 +1,30 @@
 """Every setting: its meaning, type, unit and bounds.
 
-A profile's class gives the defaults, `config.py` at the root overrides them, and the environment (`GATEHOUSE_<NAME>`,
-and `DATABASE_URL`, `REDIS_URL` and `SENTRY_DSN` for short) overrides both. `apps/settings/reader.py` reads them, and
-`setting_faults.py` beside it refuses what is wrong.
+The class of a profile gives the defaults. `config.py` at the root overrides them, and the environment
+(`GATEHOUSE_<NAME>`, and `DATABASE_URL`, `REDIS_URL` and `SENTRY_DSN` for short) overrides both. `apps/settings/` reads
+and checks them; `settings()` returns them, typed and frozen.
 """
 
-import os
+from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Annotated, Any
 
-from flask import Flask
-
-from apps.settings import embedded
-from apps.settings.checks import common_faults, production_faults
-from apps.settings.flask_config import configure_libraries
-from apps.settings.reader import InvalidSettings, Setting, from_environment, from_file, needed_secrets, read_settings
+from flask import Flask, current_app
 
 
+@dataclass(frozen=True)
+class Setting:
+    """What a setting means, and the bounds of its value in its own unit."""
+
+    meaning: str
+    minimum: Any = None
+    maximum: Any = None
+    choices: tuple[str, ...] = ()
+    secret: bool = False
+    needed: bool = True  # for a secret: False if it may be empty
+
+
+@dataclass(frozen=True, kw_only=True)
 class BaseConfig:
     """The tutorial's behaviour, and what every profile shares."""
 
@@ -73,12 +80,12 @@ class BaseConfig:
     # Secrets. In development they are generated into instance/secrets.json.
     JWT_SECRET_KEY: Annotated[str, Setting("Signs the tokens (HS256).", secret=True)] = ""
     FIELD_ENCRYPTION_KEYS: Annotated[
-        list[str],
+        tuple[str, ...],
         Setting(
             "Encrypt the mobile number (AES-256-GCM). The first one encrypts, all decrypt; to change it: docs/data.md.",
             secret=True,
         ),
-    ] = []
+    ] = ()
     FIELD_INDEX_KEY: Annotated[
         str, Setting("Makes the blind index by which a mobile number is found.", secret=True)
     ] = ""
@@ -142,13 +149,13 @@ class BaseConfig:
         ),
     ] = 5.0
     JWT_TOKEN_LOCATION: Annotated[
-        list[str],
+        tuple[str, ...],
         Setting(
             'Where tokens travel: ["headers"], or ["headers", "cookies"] for browsers, with a CSRF token; then they are'
             " given in cookies alone, and taken from either.",
             choices=("headers", "cookies"),
         ),
-    ] = ["headers"]
+    ] = ("headers",)
     JWT_ISSUER: Annotated[str, Setting("The `iss` of the tokens (RFC 7519, 4.1.1).")] = "gatehouse"
     JWT_AUDIENCE: Annotated[str, Setting("The `aud` of the tokens (RFC 7519, 4.1.3).")] = "gatehouse"
     JWT_LEEWAY: Annotated[
@@ -220,8 +227,8 @@ class BaseConfig:
         Setting("Proxies of your own in front of the service, whose X-Forwarded-For and -Proto are believed.", 0, 10),
     ] = 0
     CORS_ORIGINS: Annotated[
-        list[str], Setting("Origins whose pages may call the API, exact: https://app.example.com.")
-    ] = []
+        tuple[str, ...], Setting("Origins whose pages may call the API, exact: https://app.example.com.")
+    ] = ()
     LOG_LEVEL: Annotated[
         str,
         Setting(
@@ -267,8 +274,9 @@ class ProdConfig(BaseConfig):
 class TestConfig(BaseConfig):
     """The suite: hashes that cost nothing, limits out of the way, secrets that are no secret."""
 
+    __test__ = False  # pytest must not collect it
     JWT_SECRET_KEY = "test-jwt-secret-key-of-the-suite-only"  # noqa: S105
-    FIELD_ENCRYPTION_KEYS = ["test-field-encryption-key-of-the-suite"]
+    FIELD_ENCRYPTION_KEYS = ("test-field-encryption-key-of-the-suite",)
     FIELD_INDEX_KEY = "test-field-index-key-of-the-suite-only"
     REDIS_TIMEOUT = 1.0  # the machine of the suite is busy
     PASSWORD_MEMORY_COST = 8
@@ -282,20 +290,7 @@ class TestConfig(BaseConfig):
 config: dict[str, type[BaseConfig]] = {"development": DevConfig, "production": ProdConfig, "testing": TestConfig}
 
 
-def load_settings(app: Flask, config_name: str | None, overrides: dict[str, Any]) -> None:
-    """Fill `app.config`. Raises `InvalidSettings` with every fault, naming the setting and never its value."""
-    name = config_name or os.environ.get("GATEHOUSE_PROFILE", "development")
-    names = [known for known in config if config_name or known != "testing"]  # which only code can ask for
-    if name not in names:
-        raise InvalidSettings([f"GATEHOUSE_PROFILE: must be one of {', '.join(names)}"])
-    file = Path(app.instance_path).parent / "config.py"
-    given = {} if name == "testing" else from_file(file) | from_environment(os.environ)
-    faults = read_settings(app, config[name], given | overrides)
-    if name == "development":
-        embedded.fill_secrets(app, needed_secrets(BaseConfig))
-    faults += common_faults(app, config[name])
-    if name == "production":
-        faults += production_faults(app, published=TestConfig)
-    if faults:
-        raise InvalidSettings(faults)
-    configure_libraries(app)
+def settings(app: Flask | None = None) -> BaseConfig:
+    """Return the settings of `app`, or else of the current application."""
+    found: BaseConfig = (app or current_app).extensions["settings"]
+    return found

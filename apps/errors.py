@@ -4,19 +4,9 @@ A class says its status, its stable `type`, the message for the client, and head
 by `raise ... from`, never into the answer.
 """
 
-import logging
 import math
 from collections.abc import Mapping
 from typing import Any
-
-from flask import Flask, Response
-from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from werkzeug.exceptions import HTTPException
-
-from apps.utils.response import HttpResponse
-
-logger = logging.getLogger(__name__)
 
 
 class ApiError(Exception):
@@ -247,46 +237,3 @@ class Overloaded(Unavailable):
 
     type = "overloaded"
     message = "The service is busy. Try again in a moment."
-
-
-def register_errors(app: Flask) -> None:
-    """Give every error of `app`, our own, Flask's, the database's or unforeseen, the shape of the envelope."""
-    app.register_error_handler(ApiError, _answer)
-    app.register_error_handler(HTTPException, _answer_http)
-    # An internal error is, for one, what PostgreSQL says while it takes no writes.
-    for lost in (OperationalError, InterfaceError, InternalError, PoolTimeoutError):
-        app.register_error_handler(lost, _answer_database)
-    app.register_error_handler(Exception, _answer_unforeseen)
-
-
-def _answer(error: ApiError) -> Response:
-    if error.__cause__ is not None:
-        cause = type(error.__cause__).__name__  # its text may hold values of the row
-        logger.info("refused", extra={"event": "refused", "error_type": error.type, "cause": cause})
-    return HttpResponse.error(error.status, error.type, error.message, error.fields, error.headers)
-
-
-# What Werkzeug refuses for a documented route.
-_DOCUMENTED: dict[int, type[ApiError]] = {error.status: error for error in (NotFound, BodyTooLarge)}
-
-
-def _answer_http(error: HTTPException) -> Response:
-    """Answer what Flask and Werkzeug refuse: unknown paths, other methods, bodies that are too large."""
-    status = error.code or 500
-    if status in _DOCUMENTED:
-        return _answer(_DOCUMENTED[status]())
-    headers = dict(error.get_headers())
-    headers.pop("Content-Type", None)
-    return HttpResponse.error(
-        status, error.name.lower().replace(" ", "_"), error.description or error.name, headers=headers
-    )
-
-
-def _answer_database(error: DBAPIError | PoolTimeoutError) -> Response:
-    logger.error("database unavailable", extra={"event": "database.unavailable", "cause": str(error)})
-    return _answer(DatabaseUnavailable())
-
-
-def _answer_unforeseen(error: Exception) -> Response:
-    logger.error("unforeseen error", exc_info=error, extra={"event": "error"})
-    return _answer(ApiError())

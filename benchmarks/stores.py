@@ -8,7 +8,7 @@ import redis
 import sqlalchemy as sa
 
 from apps import create_app
-from apps.database.engine import upgrade
+from apps.database.migrations import upgrade
 from apps.extensions import db
 
 

@@ -8,7 +8,7 @@ import msgspec
 from flask import Response
 from flask.views import MethodView
 
-from apps.api_v1 import api_v1
+from apps.api_v1.blueprint import api_v1
 from apps.api_v1.user import NoAnswer, author_of
 from apps.errors import ConcurrentUpdate, LastAdmin, StaleVersion, UserNotFound
 from apps.forms.admin import RoleForm, UserListQuery

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from flask import Response
 
-from apps.api_v1 import api_v1
+from apps.api_v1.blueprint import api_v1
 from apps.errors import Forbidden
 from apps.forms.audit import AuditQuery
 from apps.http.contract import Policy

@@ -6,7 +6,7 @@ import flask_swagger_ui
 import msgspec
 from flask import Response, abort, send_from_directory, url_for
 
-from apps.api_v1 import api_v1
+from apps.api_v1.blueprint import api_v1
 from apps.http import openapi
 from apps.http.contract import Policy
 from apps.http.endpoint import endpoint

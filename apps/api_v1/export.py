@@ -5,8 +5,8 @@ from datetime import datetime
 import msgspec
 from flask import Response
 
-from apps.api_v1 import api_v1
 from apps.api_v1.audit import AuditEventAnswer, answer_event, is_traceable
+from apps.api_v1.blueprint import api_v1
 from apps.errors import UserNotFound
 from apps.http.contract import Policy
 from apps.http.endpoint import endpoint

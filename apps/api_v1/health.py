@@ -1,8 +1,9 @@
 """Probes for a balancer or an orchestrator; at the root, beside the API."""
 
 import msgspec
-from flask import Blueprint, Response, current_app
+from flask import Blueprint, Response
 
+from apps.config import settings
 from apps.errors import NotReady
 from apps.http.contract import Policy
 from apps.http.endpoint import endpoint
@@ -37,6 +38,6 @@ def healthz() -> Response:
 def readyz() -> Response:
     """Tell whether requests may be sent here; 503 names what is missing."""
     answers = dependencies()
-    if not (answers["database"] and (answers["cache"] or current_app.config["REDIS_URL"])):
+    if not (answers["database"] and (answers["cache"] or settings().REDIS_URL)):
         raise NotReady(answers)  # without REDIS_URL, a cache that is not ours is that of another process
     return HttpResponse.success(ReadinessAnswer(**answers))

@@ -1,8 +1,9 @@
 """The keys by which other services verify our tokens."""
 
 import msgspec
-from flask import Blueprint, Response, current_app
+from flask import Blueprint, Response
 
+from apps.config import settings
 from apps.http.contract import Policy
 from apps.http.endpoint import endpoint
 from apps.services.key import public_jwks
@@ -14,7 +15,7 @@ well_known = Blueprint("well_known", __name__)
 @endpoint(policy=Policy.ANYONE, answer=None)
 def jwks() -> Response:
     """Answer with the public keys, as a JWK Set (RFC 7517, 5)."""
-    keys = [] if current_app.config["JWT_ALGORITHM"] == "HS256" else public_jwks()
+    keys = [] if settings().JWT_ALGORITHM == "HS256" else public_jwks()
     response = Response(msgspec.json.encode({"keys": keys}), mimetype="application/jwk-set+json")
-    response.headers["Cache-Control"] = f"public, max-age={int(current_app.config['JWT_KEYS_RELOAD'])}"
+    response.headers["Cache-Control"] = f"public, max-age={int(settings().JWT_KEYS_RELOAD)}"
     return response

@@ -2,7 +2,7 @@
 
 from flask import Response
 
-from apps.api_v1 import api_v1
+from apps.api_v1.blueprint import api_v1
 from apps.api_v1.user import NoAnswer
 from apps.errors import UserNotFound, WeakPassword, WrongCredentials
 from apps.forms.password import PasswordForm

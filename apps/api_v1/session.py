@@ -5,7 +5,7 @@ from datetime import datetime
 import msgspec
 from flask import Response
 
-from apps.api_v1 import api_v1
+from apps.api_v1.blueprint import api_v1
 from apps.api_v1.user import NoAnswer
 from apps.errors import SessionNotFound
 from apps.forms.session import LogoutForm

@@ -2,7 +2,7 @@
 
 from flask import Response
 
-from apps.api_v1 import api_v1
+from apps.api_v1.blueprint import api_v1
 from apps.api_v1.user import RefreshAnswer, answer_tokens
 from apps.errors import NoSigningKey
 from apps.http.contract import Policy

@@ -4,7 +4,7 @@ import msgspec
 from flask import Response, request
 from flask.views import MethodView
 
-from apps.api_v1 import api_v1
+from apps.api_v1.blueprint import api_v1
 from apps.errors import (
     ConcurrentUpdate,
     FreshTokenRequired,

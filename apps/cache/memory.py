@@ -5,8 +5,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 
+from apps.cache.single_process import OneProcess
 from apps.errors import SecondProcess
-from apps.settings.embedded import OneProcess
 
 _MOST_ENTRIES = 100_000  # about 50 MB; the entry that was stored first goes first
 

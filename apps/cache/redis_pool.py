@@ -91,7 +91,7 @@ class HeldConnections:
             raise
         finally:
             if not is_good:
-                self._close([connection])  # the rest of its answer must not become another one's (SECURITY K2)
+                self._close([connection])  # the rest of its answer must not become another one's (K2)
             else:
                 idle.append(connection)
                 if idle is not self._idle:

@@ -16,7 +16,8 @@ from flask import Flask, current_app
 
 from apps.cache.memory import MemoryCache
 from apps.cache.redis import Lease, RedisCache, Stored
-from apps.settings.embedded import OneProcess
+from apps.cache.single_process import OneProcess
+from apps.config import settings
 
 TOMBSTONE_VERSION = 2**53 - 1  # the largest integer that Lua keeps exact
 _FILL_WAIT = 1.0  # seconds that a reader waits for another that fills the same entry
@@ -52,8 +53,8 @@ class Cache:
 
     def init_app(self, app: Flask) -> None:
         """Bind to `app`."""
-        url = app.config["REDIS_URL"]
-        app.extensions["cache"] = RedisCache(url, app.config["REDIS_TIMEOUT"]) if url else _in_memory(app)
+        url = settings(app).REDIS_URL
+        app.extensions["cache"] = RedisCache(url, settings(app).REDIS_TIMEOUT) if url else _in_memory(app)
         app.extensions["cache_fills"] = [threading.Lock() for _ in range(64)]
 
     @property
@@ -104,5 +105,5 @@ def _in_memory(app: Flask) -> MemoryCache:
 
 def _lifetime() -> float:
     """Return about `CACHE_TTL` seconds; jitter keeps the entries of one moment from ending in one moment."""
-    seconds: int = current_app.config["CACHE_TTL"]
+    seconds: int = settings().CACHE_TTL
     return seconds * random.uniform(0.8, 1.0)  # noqa: S311 (no secret)

@@ -1,13 +1,10 @@
-"""The command line: `python manage.py --help`."""
+"""The commands of `manage.py`."""
 
-import sys
+from typing import Any
 
 import click
 from flask import Flask
-from flask.cli import ScriptInfo
-from sqlalchemy.exc import OperationalError, ProgrammingError
 
-from apps import create_app
 from apps.commands.audit import audit_commands
 from apps.commands.backup import backup, restore
 from apps.commands.client import client_commands
@@ -16,37 +13,47 @@ from apps.commands.key import key_commands
 from apps.commands.server import run, serve
 from apps.commands.session import session_commands
 from apps.commands.user import create_admin
-from apps.database.engine import bind_migrations
-from apps.observability import logs
-from apps.settings.reader import InvalidSettings
+from apps.database.migrations import bind_migrations
 
-
-def main() -> None:
-    """Run the command that the arguments name; end with a plain message when a setting is wrong."""
-    try:
-        app = create_app()
-    except InvalidSettings as error:
-        sys.exit(str(error))
-    logs.configure(app.config["LOG_LEVEL"], "stderr")  # what a command prints is for whoever reads its output
-    app.cli.help = "Gatehouse: user accounts and tokens."
-    try:
-        app.cli(prog_name="manage.py", obj=ScriptInfo(create_app=lambda: app))
-    except (OperationalError, ProgrammingError) as error:
-        first_line = str(error.orig).partition("\n")[0]
-        sys.exit(f"the database does not answer, or has no tables yet (manage.py db upgrade): {first_line}")
-
-
-def migration_commands(app: Flask) -> click.Command:
-    """Return `db`. Alembic is imported for it alone: a worker has in memory whatever `serve` has imported."""
-    import flask_migrate.cli
-
-    bind_migrations(app)
-    db: click.Group = flask_migrate.cli.db
-    return db
+_COMMANDS: tuple[click.Command, ...] = (
+    run,
+    serve,
+    create_admin,
+    backup,
+    restore,
+    write_openapi,
+    write_postman,
+    config_example,
+    session_commands,
+    audit_commands,
+    key_commands,
+    client_commands,
+)
 
 
 def register_commands(app: Flask) -> None:
-    """Add the commands, but for those of Flask-Migrate."""
-    groups = (session_commands, audit_commands, key_commands, client_commands)
-    for command in (run, serve, create_admin, backup, restore, write_openapi, write_postman, config_example, *groups):
+    """Add every command to `app.cli`."""
+    app.cli.help = "Gatehouse: user accounts and tokens."
+    for command in (*_COMMANDS, MigrationCommands(app)):
         app.cli.add_command(command)
+
+
+class MigrationCommands(click.Group):
+    """`db`: the commands of Flask-Migrate, imported when one is called.
+
+    The workers of `serve` are forked from it and keep in memory what it has imported. Alembic is a tenth of a worker.
+    """
+
+    def __init__(self, app: Flask) -> None:
+        super().__init__("db", help="Perform database migrations.")
+        self._app = app
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Return a context of Flask-Migrate's own group, which then runs instead of this one."""
+        from flask_migrate.cli import db
+
+        bind_migrations(self._app)
+        context: click.Context = db.make_context(info_name, args, parent, **extra)
+        return context

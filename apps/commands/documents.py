@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 from flask.cli import with_appcontext
 
-from apps import ROOT
+from apps.about import ROOT
 from apps.commands import postman_collection
 from apps.http import openapi
 from apps.settings.reader import example

@@ -3,9 +3,9 @@
 import time
 
 import click
-from flask import current_app
 from flask.cli import with_appcontext
 
+from apps.config import settings
 from apps.models import SigningKey
 from apps.security.field_encryption import Undecryptable
 from apps.services import key as keys
@@ -48,7 +48,7 @@ def rotate_key() -> None:
     has_others = any(key.activate_time for key in keys.list_keys())
     row = keys.waiting_key() or _publish()
     age = (clock.now() - row.create_time).total_seconds()
-    time.sleep(max(0.0, 3 * current_app.config["JWT_KEYS_RELOAD"] - age) if has_others else 0)
+    time.sleep(max(0.0, 3 * settings().JWT_KEYS_RELOAD - age) if has_others else 0)
     click.echo(f"signing with {keys.activate_key(row.kid).kid}")
 
 
@@ -105,7 +105,7 @@ def check_keys() -> None:
 
 
 def _publish() -> SigningKey:
-    algorithm = current_app.config["JWT_ALGORITHM"]
+    algorithm = settings().JWT_ALGORITHM
     if algorithm == "HS256":
         raise click.UsageError("JWT_ALGORITHM is HS256, which signs with JWT_SECRET_KEY: set EdDSA or ES256")
     return keys.publish_key(algorithm)

@@ -19,12 +19,13 @@ from sqlalchemy.exc import OperationalError
 from werkzeug.exceptions import default_exceptions
 from werkzeug.serving import WSGIRequestHandler, run_simple
 
-from apps import ROOT
+from apps.about import ROOT
+from apps.config import settings
 from apps.database.engine import most_connections
+from apps.database.migrations import migrate_embedded
 from apps.extensions import db
 from apps.http.headers import HEADERS
 from apps.observability import logs
-from apps.settings.embedded import migrate_embedded
 
 _LAST_REQUESTS = 30  # seconds that a worker has to answer what it has begun
 
@@ -79,7 +80,7 @@ def run(host: str, port: int, reload: bool) -> None:
     """
     app = current_app._get_current_object()  # type: ignore[attr-defined]
     migrate_embedded(app)
-    logs.configure(app.config["LOG_LEVEL"])  # on stdout, as the workers of `serve` do
+    logs.configure(settings(app).LOG_LEVEL)  # on stdout, as the workers of `serve` do
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # as the first process of a container it would be ignored
     run_simple(host, port, app, threaded=True, use_reloader=reload, request_handler=QuietHandler)
 
@@ -106,7 +107,7 @@ def serve(host: str, port: int, workers: int, threads: int) -> None:
     Put a proxy in front that hands on whole request bodies only, as deploy/nginx does: here, a client that stalls in
     the middle of one holds a thread.
     """
-    if workers > 1 and not current_app.config["REDIS_URL"]:
+    if workers > 1 and not settings().REDIS_URL:
         raise click.UsageError(
             "more than one worker needs REDIS_URL: without it each process would cache for itself alone"
         )
@@ -129,19 +130,19 @@ def serve(host: str, port: int, workers: int, threads: int) -> None:
         websockets=False,
     )
     with _shared_metrics():
-        settings = _worker_settings(workers, threads)
-        server.serve(target_loader=functools.partial(_load_in_worker, os.getpid(), settings))
+        environment = _worker_environment(workers, threads)
+        server.serve(target_loader=functools.partial(_load_in_worker, os.getpid(), environment))
 
 
-def _worker_settings(workers: int, threads: int) -> dict[str, str]:
+def _worker_environment(workers: int, threads: int) -> dict[str, str]:
     """Return what follows from the numbers: neither a flood of logins nor a database that hangs takes every thread."""
-    config, most = current_app.config, max(threads - 2, 1)
-    settings = {
-        "PROCESSES": max(config["PROCESSES"], workers),
-        "DATABASE_POOL_SIZE": min(config["DATABASE_POOL_SIZE"], most),
-        "PASSWORD_HASH_QUEUE": min(config["PASSWORD_HASH_QUEUE"], max(most - config["PASSWORD_HASH_CONCURRENCY"], 0)),
+    config, most = settings(), max(threads - 2, 1)
+    values = {
+        "PROCESSES": max(config.PROCESSES, workers),
+        "DATABASE_POOL_SIZE": min(config.DATABASE_POOL_SIZE, most),
+        "PASSWORD_HASH_QUEUE": min(config.PASSWORD_HASH_QUEUE, max(most - config.PASSWORD_HASH_CONCURRENCY, 0)),
     }
-    return {f"GATEHOUSE_{name}": str(value) for name, value in settings.items()}
+    return {f"GATEHOUSE_{name}": str(value) for name, value in values.items()}
 
 
 def _refuse_taken_address(host: str, port: int) -> None:
@@ -154,9 +155,9 @@ def _refuse_taken_address(host: str, port: int) -> None:
             raise click.UsageError(f"cannot listen on {host}, port {port}: {error.strerror}") from None
 
 
-def _load_in_worker(main_process: int, settings: dict[str, str], _target: str) -> WSGIApplication:
+def _load_in_worker(main_process: int, environment: dict[str, str], _target: str) -> WSGIApplication:
     """Return the application to a worker, which from now on ends when the main process is gone."""
-    os.environ.update(settings)
+    os.environ.update(environment)
     threading.Thread(target=_end_with, args=(main_process,), daemon=True).start()
     from wsgi import app
 
@@ -173,7 +174,7 @@ def _end_with(main_process: int) -> None:
 
 
 def _warn_of_too_few_connections(workers: int) -> None:
-    wanted = workers * current_app.config["DATABASE_POOL_SIZE"]
+    wanted = workers * settings().DATABASE_POOL_SIZE
     try:
         allowed = most_connections(db.engine)
     except OperationalError:  # it may come later, as may /readyz
@@ -190,7 +191,7 @@ def _warn_of_too_few_connections(workers: int) -> None:
 
 def _shared_metrics() -> AbstractContextManager[None]:
     """Have the workers count together, if they count at all."""
-    if not current_app.config["METRICS_TOKEN"]:
+    if not settings().METRICS_TOKEN:
         return nullcontext()
     from apps.observability.metrics import shared_by_processes
 

@@ -7,11 +7,11 @@ import click
 from flask import current_app
 from flask.cli import with_appcontext
 
+from apps.database.migrations import migrate_embedded
 from apps.errors import ApiError
 from apps.forms.binding import read_form
 from apps.forms.user import SignUpForm
 from apps.services import user as users
-from apps.settings.embedded import migrate_embedded
 
 
 @click.command("create-admin")

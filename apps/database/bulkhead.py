@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 from flask import Flask, current_app
 
+from apps.config import settings
 from apps.errors import DatabaseUnavailable
 
 _PATIENCE = 2.0  # seconds after which one inside is stuck; a transaction takes some milliseconds
@@ -51,8 +52,8 @@ def init_app(app: Flask) -> None:
     """Give `app` its gate."""
     # SQLite lets one write at a time, so that a wait inside is no sign of anything.
     is_sqlite = app.config["SQLALCHEMY_DATABASE_URI"].startswith("sqlite")
-    patience = app.config["STATEMENT_TIMEOUT"].total_seconds() if is_sqlite else _PATIENCE
-    app.extensions["database_gate"] = DatabaseGate(app.config["DATABASE_POOL_SIZE"], patience)
+    patience = settings(app).STATEMENT_TIMEOUT.total_seconds() if is_sqlite else _PATIENCE
+    app.extensions["database_gate"] = DatabaseGate(settings(app).DATABASE_POOL_SIZE, patience)
 
 
 def at_the_database() -> AbstractContextManager[None]:

@@ -1,15 +1,11 @@
 """The engine: URLs as people write them, limits on time, and SQLite made to behave like the others."""
 
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
-from flask import Flask
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
-
-MIGRATIONS = Path(__file__).parent.parent.parent / "migrations"
 
 _DRIVERS = {
     "postgres": "postgresql+psycopg",
@@ -72,22 +68,6 @@ def _mysql(seconds: int, statement: int) -> dict[str, Any]:
             "sql_mode='STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'"
         ),
     }
-
-
-def bind_migrations(app: Flask) -> None:
-    """Let Flask-Migrate work on `app`; not in every process, because Alembic takes a tenth of a worker's memory."""
-    from flask_migrate import Migrate
-
-    Migrate(app, app.extensions["sqlalchemy"], str(MIGRATIONS))
-
-
-def upgrade(app: Flask) -> None:
-    """Bring the tables up to date, as `manage.py db upgrade` does."""
-    import flask_migrate
-
-    bind_migrations(app)
-    with app.app_context():
-        flask_migrate.upgrade()
 
 
 def most_connections(engine: Engine) -> int | None:

@@ -4,10 +4,10 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from flask import current_app
 from wtforms import Field, Form, StringField
 from wtforms.validators import Length, NumberRange, StopValidation
 
+from apps.config import settings
 from apps.utils import phone, username
 
 BIRTH_FORMAT = "%Y-%m-%d %H:%M:%S"
@@ -71,7 +71,7 @@ class AgeRange:
     @property
     def min(self) -> int:
         """The lower bound."""
-        minimum: int = current_app.config["MINIMUM_AGE"]
+        minimum: int = settings().MINIMUM_AGE
         return minimum
 
     def __call__(self, form: Form, field: Field) -> None:

@@ -1,10 +1,11 @@
 """Where a request comes from."""
 
-from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 
 from flask import request
+
+from apps.utils.device import Device
 
 
 def client_address() -> str:
@@ -25,14 +26,6 @@ def _customer(address: str) -> str:
         mapped = parsed.ipv4_mapped
         return str(mapped) if mapped else str(ip_network((parsed, 64), strict=False))
     return address
-
-
-@dataclass(frozen=True, slots=True)
-class Device:
-    """What a person recognises a session by; both texts fit their columns."""
-
-    address: str
-    user_agent: str
 
 
 def client_device() -> Device:

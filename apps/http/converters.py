@@ -2,7 +2,7 @@
 
 from werkzeug.routing import BaseConverter, ValidationError
 
-MOST = 2**63 - 1
+from apps.utils.ids import MAX_ID
 
 
 class IdConverter(BaseConverter):
@@ -13,7 +13,7 @@ class IdConverter(BaseConverter):
     def to_python(self, value: str) -> int:
         """Return the number; one that is too large is no path of ours."""
         number = int(value)
-        if number > MOST:
+        if number > MAX_ID:
             raise ValidationError
         return number
 

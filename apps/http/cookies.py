@@ -6,7 +6,9 @@ no use (OWASP CSRF Cheat Sheet, "signed double submit").
 
 import hmac
 
-from flask import Response, current_app, request
+from flask import Response, request
+
+from apps.config import settings
 
 ACCESS, REFRESH, CSRF = "__Host-access_token", "__Host-refresh_token", "__Host-csrf_token"
 CSRF_HEADER = "X-CSRF-Token"
@@ -15,7 +17,7 @@ SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 def is_on() -> bool:
     """Whether tokens travel in cookies."""
-    return "cookies" in current_app.config["JWT_TOKEN_LOCATION"]
+    return "cookies" in settings().JWT_TOKEN_LOCATION
 
 
 def set_tokens(response: Response, session_id: str, access_token: str, refresh_token: str | None) -> None:
@@ -34,7 +36,7 @@ def clear_tokens(response: Response) -> None:
 
 def csrf_token(session_id: str) -> str:
     """Return the token that a page must send back in the header."""
-    key = current_app.config["JWT_SECRET_KEY"].encode()
+    key = settings().JWT_SECRET_KEY.encode()
     return hmac.digest(key, b"gatehouse csrf " + session_id.encode(), "sha256").hex()
 
 

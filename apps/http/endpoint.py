@@ -14,8 +14,9 @@ from contextlib import nullcontext
 from typing import Any
 
 import msgspec
-from flask import Response, current_app, request
+from flask import Response, request
 
+from apps.config import settings
 from apps.errors import (
     ApiError,
     CsrfFailed,
@@ -148,7 +149,7 @@ def _identify_monitor() -> None:
     header = request.headers.get("Authorization")
     if header is None:
         raise MissingToken
-    if not hmac.compare_digest(_bearer_token(header).encode(), current_app.config["METRICS_TOKEN"].encode()):
+    if not hmac.compare_digest(_bearer_token(header).encode(), settings().METRICS_TOKEN.encode()):
         raise InvalidToken
 
 

@@ -11,13 +11,15 @@ from werkzeug.routing import Rule
 from wtforms import BooleanField, Field, Form, FormField, IntegerField
 from wtforms.validators import AnyOf, Length, NumberRange
 
+from apps.about import VERSION
 from apps.errors import ApiError, NotFound, StaleVersion
 from apps.forms.binding import fields_of, is_required
 from apps.forms.fields import AgeRange, Format, OpaqueField
 from apps.forms.urlencoded import UrlEncodedForm
 from apps.http import cookies
 from apps.http.contract import Contract, Policy
-from apps.http.converters import MOST, SessionIdConverter
+from apps.http.converters import SessionIdConverter
+from apps.utils.ids import MAX_ID
 
 Json = dict[str, Any]
 
@@ -28,7 +30,7 @@ _PATH_PARAMETERS = {
         "in": "path",
         "required": True,
         "description": "The id of a user.",
-        "schema": {"type": "integer", "format": "int64", "minimum": 1, "maximum": MOST},
+        "schema": {"type": "integer", "format": "int64", "minimum": 1, "maximum": MAX_ID},
     },
     "session_id": {
         "name": "session_id",
@@ -72,8 +74,6 @@ def contracts(app: Flask) -> list[tuple[Rule, str, Any, Contract | None]]:
 
 def document() -> Json:
     """Return the document of the current application."""
-    from apps import __version__
-
     answers = {contract.answer for _, _, _, contract in contracts(current_app) if contract and contract.answer}
     _, schemas = msgspec.json.schema_components(sorted(answers, key=lambda answer: answer.__name__), ref_template=_REF)
     for schema in schemas.values():
@@ -83,7 +83,7 @@ def document() -> Json:
         "openapi": "3.1.0",
         "info": {
             "title": "Gatehouse",
-            "version": __version__,
+            "version": VERSION,
             "description": "User accounts, and JWT access and refresh tokens.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },

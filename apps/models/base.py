@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 else:
     Model = db.Model
 
-# SQLite gives out ids only for INTEGER; with AUTOINCREMENT it never gives one out twice (SECURITY F1).
+# SQLite gives out ids only for INTEGER; with AUTOINCREMENT it never gives one out twice (T8).
 Id = BigInteger().with_variant(Integer, "sqlite")
 
 

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 from wsgiref.types import WSGIEnvironment
 
-ERROR_TYPE = "gatehouse.error_type"  # of the WSGI environment: the `error.type` of the envelope
+from apps.utils.response import ERROR_TYPE
 
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 

@@ -13,6 +13,8 @@ from flask import Flask, has_request_context, request
 from sentry_sdk.integrations.logging import EventHandler
 from sentry_sdk.utils import BadDsn
 
+from apps.about import VERSION
+from apps.config import settings
 from apps.observability.request_context import current_actor
 from apps.settings.reader import InvalidSettings
 
@@ -23,12 +25,10 @@ _OF_FRAME = ("filename", "module", "function", "lineno", "in_app")
 
 def init_app(app: Flask) -> None:
     """Report the errors of `app`; to be called when its log is in place."""
-    from apps import __version__
-
     try:
         sentry_sdk.init(
-            app.config["SENTRY_DSN"],
-            release=__version__,
+            settings(app).SENTRY_DSN,
+            release=VERSION,
             before_send=only_what_is_named,  # type: ignore[arg-type]
             # They would add what is then taken away, and slow every request down.
             default_integrations=False,

@@ -19,6 +19,7 @@ from limits.storage import storage_from_string
 from limits.strategies import SlidingWindowCounterRateLimiter
 
 from apps.cache.redis_url import FAILURES, no_retries, storage_url
+from apps.config import settings
 from apps.errors import TooManyRequests
 from apps.rate_limits.memory import BoundedMemoryStorage
 
@@ -30,15 +31,15 @@ _ASK_AGAIN = 1.0  # seconds after which a Redis that failed is asked again
 
 def init_app(app: Flask) -> None:
     """Let `app` count."""
-    app.extensions["limits"] = Limits(app.config["REDIS_URL"], app.config["REDIS_TIMEOUT"], app.config["PROCESSES"])
+    app.extensions["limits"] = Limits(settings(app).REDIS_URL, settings(app).REDIS_TIMEOUT, settings(app).PROCESSES)
 
 
 def count_request(setting: str, who: str) -> None:
     """Count a request of `who` against the limit in `setting`. Raises `TooManyRequests` when there is none left."""
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
     limits: Limits = app.extensions["limits"]
-    for item in _parse(app.config[setting]):
-        seconds = limits.hit(item, setting, app.config["CACHE_PREFIX"], who)
+    for item in _parse(getattr(settings(app), setting)):
+        seconds = limits.hit(item, setting, settings(app).CACHE_PREFIX, who)
         if seconds:
             raise TooManyRequests(seconds)
 

@@ -15,8 +15,8 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from flask import current_app
 
+from apps.config import settings
 from apps.utils.phone import normalise
 
 _VERSION = b"\x01"
@@ -28,14 +28,14 @@ class Undecryptable(Exception):
 
 def encrypt(text: str, context: str) -> bytes:
     """Return `text` encrypted with the first configured key and bound to `context`."""
-    key_id, cipher = _cipher(current_app.config["FIELD_ENCRYPTION_KEYS"][0])
+    key_id, cipher = _cipher(settings().FIELD_ENCRYPTION_KEYS[0])
     nonce = os.urandom(12)  # SP 800-38D, 8.2.2: random, below 2**32 messages a key
     return _VERSION + key_id + nonce + cipher.encrypt(nonce, text.encode(), context.encode())
 
 
 def decrypt(blob: bytes, context: str) -> str:
     """Return the text of `blob`; raise `Undecryptable` unless it is whole and belongs to `context`."""
-    for secret in current_app.config["FIELD_ENCRYPTION_KEYS"]:
+    for secret in settings().FIELD_ENCRYPTION_KEYS:
         id_, cipher = _cipher(secret)
         if blob[:5] == _VERSION + id_:
             return _decrypt(cipher, blob, context)
@@ -61,18 +61,18 @@ def key_id(blob: bytes) -> bytes:
 
 def key_ids() -> list[bytes]:
     """Return the ids of the configured keys; the first one encrypts."""
-    return [_cipher(secret)[0] for secret in current_app.config["FIELD_ENCRYPTION_KEYS"]]
+    return [_cipher(secret)[0] for secret in settings().FIELD_ENCRYPTION_KEYS]
 
 
 def blind_index(number: str) -> bytes:
     """Return the HMAC-SHA-256 of a mobile number in E.164: equal numbers, however written, have equal indexes."""
-    key = _derive(current_app.config["FIELD_INDEX_KEY"], b"gatehouse mobile blind index")
-    return hmac.digest(key, normalise(number).encode(), "sha256")
+    key = _derive(settings().FIELD_INDEX_KEY, b"gatehouse mobile blind index")
+    return hmac.digest(key, normalise(number, settings().PHONE_REGION).encode(), "sha256")
 
 
 def seal(message: bytes) -> bytes:
     """Return a MAC of a message that leaves the service and comes back: what the client made itself has another one."""
-    return hmac.digest(_derive(current_app.config["FIELD_INDEX_KEY"], b"gatehouse seal"), message, "sha256")[:16]
+    return hmac.digest(_derive(settings().FIELD_INDEX_KEY, b"gatehouse seal"), message, "sha256")[:16]
 
 
 @lru_cache(maxsize=64)

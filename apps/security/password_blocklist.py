@@ -3,7 +3,7 @@
 from functools import lru_cache
 from unicodedata import normalize
 
-from flask import current_app
+from apps.config import settings
 
 
 def is_refused(password: str, username: str) -> bool:
@@ -11,7 +11,7 @@ def is_refused(password: str, username: str) -> bool:
 
     Nothing is refused unless `PASSWORD_BLOCKLIST` is on.
     """
-    if not current_app.config["PASSWORD_BLOCKLIST"]:
+    if not settings().PASSWORD_BLOCKLIST:
         return False
     folded = _fold(password)
     return _fold(username) in folded or folded in _leaked()

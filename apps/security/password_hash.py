@@ -18,6 +18,7 @@ from argon2 import PasswordHasher, extract_parameters
 from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
 from flask import Flask, current_app
 
+from apps.config import settings
 from apps.errors import Overloaded
 
 T = TypeVar("T")
@@ -39,8 +40,8 @@ class Hashing:
 
 def init_app(app: Flask) -> None:
     """Give `app` its threads."""
-    concurrency = app.config["PASSWORD_HASH_CONCURRENCY"]
-    queue = app.config["PASSWORD_HASH_QUEUE"]
+    concurrency = settings(app).PASSWORD_HASH_CONCURRENCY
+    queue = settings(app).PASSWORD_HASH_QUEUE
     app.extensions["hashing"] = Hashing(
         threading.BoundedSemaphore(concurrency + queue),
         ThreadPoolExecutor(concurrency, "hashing", initializer=_give_way),
@@ -97,7 +98,7 @@ def _in_turn(act: Callable[[], T]) -> T:
     hashing: Hashing = current_app.extensions["hashing"]
     with admission():
         future = hashing.threads.submit(act)
-        wait([future], timeout=current_app.config["PASSWORD_HASH_TIMEOUT"].total_seconds())
+        wait([future], timeout=settings().PASSWORD_HASH_TIMEOUT.total_seconds())
         if future.cancel():  # it has not begun
             raise Overloaded
         return future.result()
@@ -129,13 +130,13 @@ def _prepare(password: str) -> bytes:
     NFC makes one keyboard's é another's (RFC 8265, 4.2).
     """
     text = unicodedata.normalize("NFC", password).encode()
-    pepper: str = current_app.config["PASSWORD_PEPPER"]
+    pepper: str = settings().PASSWORD_PEPPER
     return base64.b64encode(hmac.digest(pepper.encode(), text, "sha256")) if pepper else text
 
 
 def _hasher() -> PasswordHasher:
-    config = current_app.config
-    return _make_hasher(config["PASSWORD_TIME_COST"], config["PASSWORD_MEMORY_COST"], config["PASSWORD_PARALLELISM"])
+    config = settings()
+    return _make_hasher(config.PASSWORD_TIME_COST, config.PASSWORD_MEMORY_COST, config.PASSWORD_PARALLELISM)
 
 
 @lru_cache(maxsize=8)

@@ -15,6 +15,7 @@ from flask import Flask, current_app
 from sqlalchemy import select, update
 from sqlalchemy.exc import SQLAlchemyError
 
+from apps.config import settings
 from apps.database.transaction import reading, transactional
 from apps.errors import DatabaseUnavailable
 from apps.extensions import cache, db
@@ -48,7 +49,7 @@ class _Watch:
 
 def init_app(app: Flask) -> None:
     """Let `app` watch, if it shares its cache with other processes."""
-    app.extensions["doubts"] = _Watch() if app.config["REDIS_URL"] else None
+    app.extensions["doubts"] = _Watch() if settings(app).REDIS_URL else None
 
 
 def heed_doubts() -> None:
@@ -84,7 +85,7 @@ def raise_doubt() -> None:
 
 def _is_recent(doubt: Doubt) -> bool:
     """Whether an entry from before it may still live: of no concern to a process that starts much later."""
-    return clock.now() - doubt.raise_time < timedelta(seconds=current_app.config["CACHE_TTL"])
+    return clock.now() - doubt.raise_time < timedelta(seconds=settings().CACHE_TTL)
 
 
 @reading

@@ -1,6 +1,6 @@
 """What the cache keeps of a user and of a session, and how it is kept true.
 
-A snapshot holds the id of its row and is believed only for that row (SECURITY K1), so even a cache that mixes up its
+A snapshot holds the id of its row and is believed only for that row (K1), so even a cache that mixes up its
 answers cannot show one user's data to another. The mobile number stays encrypted.
 """
 
@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import TypeVar
 
 import msgspec
-from flask import current_app
 
 from apps.cache.redis import Lease
 from apps.cache.store import TOMBSTONE_VERSION
+from apps.config import settings
 from apps.extensions import cache
 from apps.models import Session, User
 from apps.models.user import mobile_context
@@ -67,12 +67,12 @@ _sessions = msgspec.json.Decoder(SessionSnapshot)
 
 def user_key(user_id: int) -> str:
     """Return the cache key of a user; the braces put all keys of one user on one node of a cluster."""
-    return f"{current_app.config['CACHE_PREFIX']}:{_SCHEMA}:{{u:{user_id}}}:user"
+    return f"{settings().CACHE_PREFIX}:{_SCHEMA}:{{u:{user_id}}}:user"
 
 
 def session_key(user_id: int, session_id: str) -> str:
     """Return the cache key of a session."""
-    return f"{current_app.config['CACHE_PREFIX']}:{_SCHEMA}:{{u:{user_id}}}:session:{session_id}"
+    return f"{settings().CACHE_PREFIX}:{_SCHEMA}:{{u:{user_id}}}:session:{session_id}"
 
 
 def snapshot_user(user: User) -> UserSnapshot:

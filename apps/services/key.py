@@ -17,6 +17,7 @@ from flask import Flask, current_app
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
+from apps.config import settings
 from apps.database.transaction import reading, transactional
 from apps.errors import NoSigningKey
 from apps.extensions import db
@@ -70,7 +71,7 @@ def signing_key() -> Key:
 
 def require_signing_key() -> None:
     """Raise `NoSigningKey` where no token could be signed: before anything is written for one."""
-    if current_app.config["JWT_ALGORITHM"] != "HS256":
+    if settings().JWT_ALGORITHM != "HS256":
         signing_key()
 
 
@@ -121,19 +122,19 @@ def state_of(key: SigningKey, keys: Sequence[SigningKey]) -> str:
 
 def waiting_key() -> SigningKey | None:
     """Return the newest key of the configured algorithm that is published and does not sign yet."""
-    algorithm = current_app.config["JWT_ALGORITHM"]
+    algorithm = settings().JWT_ALGORITHM
     return next((key for key in list_keys() if key.algorithm == algorithm and key.activate_time is None), None)
 
 
 def _signing_kid(keys: Sequence[SigningKey]) -> str | None:
-    algorithm = current_app.config["JWT_ALGORITHM"]  # another one's keys are of the time before it was changed
+    algorithm = settings().JWT_ALGORITHM  # another one's keys are of the time before it was changed
     active = [(key.activate_time, key.kid) for key in keys if key.algorithm == algorithm and key.activate_time]
     return max(active)[1] if active else None
 
 
 def _ring(max_age: float | None = None) -> KeyRing:
     """Return the ring, read anew when it is older than `max_age` seconds; one thread reads, the others wait."""
-    limit: float = current_app.config["JWT_KEYS_RELOAD"] if max_age is None else max_age
+    limit: float = settings().JWT_KEYS_RELOAD if max_age is None else max_age
     ring: KeyRing = current_app.extensions["key_ring"]
     if time.monotonic() - ring.read_at < limit:
         return ring
@@ -192,7 +193,7 @@ def _retire(kid: str, even_if_tokens_live: bool) -> SigningKey:
     if kid == _signing_kid(keys):
         raise KeyFault("this key signs; rotate first")
     replaced = _replaced_at(row, keys)
-    longest: timedelta = current_app.config["JWT_REFRESH_TOKEN_EXPIRES"]
+    longest: timedelta = settings().JWT_REFRESH_TOKEN_EXPIRES
     if replaced and clock.now() - replaced < longest and not even_if_tokens_live:
         raise KeyFault(f"tokens that it signed may live until {replaced + longest:%Y-%m-%d %H:%M:%S} UTC")
     row.retire_time = clock.now()

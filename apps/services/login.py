@@ -4,14 +4,13 @@ import hashlib
 from dataclasses import dataclass
 from datetime import timedelta
 
-from flask import current_app
 from sqlalchemy import Select, delete, select, update
 from sqlalchemy.exc import IntegrityError
 
+from apps.config import settings
 from apps.database.transaction import reading, transactional
 from apps.errors import Overloaded, TooManyRequests, WrongCredentials
 from apps.extensions import db
-from apps.http.client_address import Device
 from apps.models import LoginAttempt, Session, User
 from apps.security import password_hash
 from apps.services.audit import record, record_alone
@@ -19,6 +18,7 @@ from apps.services.identity_cache import introduce, publish
 from apps.services.key import require_signing_key
 from apps.services.session import open_session
 from apps.utils import clock
+from apps.utils.device import Device
 from apps.utils.username import key_of
 
 _FORGOTTEN_AFTER = timedelta(days=1)
@@ -164,10 +164,10 @@ def _count(digest: bytes, key: str) -> User | None:
 
 def _delay(failed_count: int) -> timedelta:
     """Return the wait after so many failures: none, then a second, doubling up to `FAILED_LOGIN_MAX_DELAY`."""
-    beyond = failed_count - current_app.config["FAILED_LOGIN_ALLOWANCE"]
+    beyond = failed_count - settings().FAILED_LOGIN_ALLOWANCE
     if beyond < 0:
         return timedelta(0)
-    longest: timedelta = current_app.config["FAILED_LOGIN_MAX_DELAY"]
+    longest: timedelta = settings().FAILED_LOGIN_MAX_DELAY
     return min(timedelta(seconds=2 ** min(beyond, 20)), longest)
 
 

@@ -5,17 +5,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from flask import current_app
 from sqlalchemy import Select, delete, select
 
+from apps.config import settings
 from apps.database.transaction import reading, transactional
 from apps.errors import InvalidToken, SessionNotFound
 from apps.extensions import db
-from apps.http.client_address import Device
 from apps.models import Session
 from apps.services.audit import record
 from apps.services.identity_cache import SessionSnapshot, publish
 from apps.utils import clock
+from apps.utils.device import Device
 
 _USE_RESOLUTION = timedelta(minutes=1)  # a refresh without rotation writes "last used" at most this often
 _KEPT_AFTER_END = timedelta(days=1)  # so that what ended a session can still be read
@@ -43,7 +43,7 @@ def open_session(user_id: int, device: Device) -> Opened:
         user_agent=device.user_agent,
         create_time=now,
         last_used_time=now,
-        end_time=now + current_app.config["SESSION_LIFETIME"],
+        end_time=now + settings().SESSION_LIFETIME,
     )
     session.expire_time = _next_expiry(session, now)
     db.session.add(session)
@@ -137,7 +137,7 @@ def _live(user_id: int, now: datetime) -> Select[Session]:
 
     Its access tokens outlive a refresh token that was not used in time, and clocks differ by the leeway.
     """
-    longest: timedelta = current_app.config["JWT_ACCESS_TOKEN_EXPIRES"] + current_app.config["JWT_LEEWAY"]
+    longest: timedelta = settings().JWT_ACCESS_TOKEN_EXPIRES + settings().JWT_LEEWAY
     query = select(Session).where(
         Session.user_id == user_id, Session.revoke_time.is_(None), Session.expire_time > now - longest
     )
@@ -146,12 +146,12 @@ def _live(user_id: int, now: datetime) -> Select[Session]:
 
 def _over_the_cap(user_id: int, now: datetime) -> Select[Session]:
     """Select the sessions that must end before one more may begin."""
-    return _live(user_id, now).offset(current_app.config["SESSIONS_PER_USER"] - 1).limit(10_000).with_for_update()
+    return _live(user_id, now).offset(settings().SESSIONS_PER_USER - 1).limit(10_000).with_for_update()
 
 
 def _next_expiry(session: Session, now: datetime) -> datetime:
     """Return when a refresh token issued now expires: idle for so long, and never after the session's end."""
-    expiry: datetime = now + current_app.config["JWT_REFRESH_TOKEN_EXPIRES"]
+    expiry: datetime = now + settings().JWT_REFRESH_TOKEN_EXPIRES
     return min(expiry, session.end_time)
 
 
@@ -184,7 +184,7 @@ def _rotate(session_id: str, generation: int) -> Session:
 
 def _may_be_retried(session: Session, generation: int, now: datetime) -> bool:
     is_parent = generation == session.refresh_generation - 1
-    grace: timedelta = current_app.config["REFRESH_REUSE_GRACE"]
+    grace: timedelta = settings().REFRESH_REUSE_GRACE
     # abs: neither a clock that steps back nor another machine's that is behind makes the grace longer.
     return is_parent and session.rotate_time is not None and abs(now - session.rotate_time) < grace
 

@@ -1,7 +1,7 @@
 """Tokens: issued for a session, and checked more strictly than the libraries do.
 
 PyJWT signs and Flask-JWT-Extended decodes. Before a key is handed out for decoding, the token's header and claims must
-have exactly the shape that this service gives them (SECURITY F2): the library takes a token without `exp`, or with any
+have exactly the shape that this service gives them (T5, T6): the library takes a token without `exp`, or with any
 `type` but "refresh", for an access token.
 """
 
@@ -22,10 +22,10 @@ from flask_jwt_extended.exceptions import JWTExtendedException
 from jwt.algorithms import HMACAlgorithm
 from sqlalchemy import select
 
+from apps.config import settings
 from apps.database.transaction import reading
 from apps.errors import InvalidToken
 from apps.extensions import cache, db, jwt
-from apps.http.converters import MOST
 from apps.models import Session, User
 from apps.security.token_cache import Verified, VerifiedTokens
 from apps.services import session as session_service
@@ -40,6 +40,7 @@ from apps.services.identity_cache import (
 )
 from apps.services.key import Key, require_signing_key, signing_key, verification_key
 from apps.utils import clock
+from apps.utils.ids import MAX_ID
 
 Kind = Literal["access", "refresh"]
 
@@ -101,7 +102,7 @@ class TokenPair:
 
 def init_app(app: Flask) -> None:
     """Let `app` remember the tokens that it has verified."""
-    app.extensions["verified_tokens"] = VerifiedTokens(app.config["JWT_LEEWAY"])
+    app.extensions["verified_tokens"] = VerifiedTokens(settings(app).JWT_LEEWAY)
 
 
 def issue_pair(session: Session) -> TokenPair:
@@ -115,7 +116,7 @@ def refresh(identity: Identity) -> TokenPair:
     Raises `InvalidToken`, `NoSigningKey`.
     """
     require_signing_key()
-    if not current_app.config["JWT_REFRESH_ROTATION"]:
+    if not settings().JWT_REFRESH_ROTATION:
         if identity.generation != identity.session.refresh_generation:  # retired while rotation was on
             raise InvalidToken
         session_service.note_use(identity.session)
@@ -149,7 +150,7 @@ def authenticate_any(token: str) -> tuple[Identity, Mapping[str, Any]]:
 
 def _issue_access_token(session: Session | SessionSnapshot, *, is_fresh: bool) -> str:
     now = clock.now()
-    end = min(now + current_app.config["JWT_ACCESS_TOKEN_EXPIRES"], session.end_time)
+    end = min(now + settings().JWT_ACCESS_TOKEN_EXPIRES, session.end_time)
     return _issue(session, now, end, type="access", fresh=is_fresh, jti=secrets.token_hex(16))
 
 
@@ -167,11 +168,11 @@ def _issue_refresh_token(session: Session) -> str:
 
 def _issue(session: Session | SessionSnapshot, begin: datetime, end: datetime, **claims: str | bool | int) -> str:
     """Return a token of the session, good from `begin` to `end`, by the key that signs now (RFC 7519, 4.1)."""
-    config, issued = current_app.config, int(begin.timestamp())
+    config, issued = settings(), int(begin.timestamp())
     payload = msgspec.json.encode(
         {
-            "iss": config["JWT_ISSUER"],
-            "aud": config["JWT_AUDIENCE"],
+            "iss": config.JWT_ISSUER,
+            "aud": config.JWT_AUDIENCE,
             "sub": str(session.user_id),
             "sid": session.id,
             "iat": issued,
@@ -183,7 +184,7 @@ def _issue(session: Session | SessionSnapshot, begin: datetime, end: datetime, *
     if _is_asymmetric():
         key = signing_key()
         return _jws.encode(payload, key.private_key, key.algorithm, {"kid": key.kid})
-    return _jws.encode(payload, config["JWT_SECRET_KEY"], "HS256")
+    return _jws.encode(payload, config.JWT_SECRET_KEY, "HS256")
 
 
 def _verify(token: str) -> Mapping[str, Any]:
@@ -210,7 +211,7 @@ def _decode(token: str) -> Verified:
 
 
 def _is_asymmetric() -> bool:
-    return bool(current_app.config["JWT_ALGORITHM"] != "HS256")
+    return bool(settings().JWT_ALGORITHM != "HS256")
 
 
 @jwt.decode_key_loader
@@ -222,7 +223,7 @@ def _verification_key(header: dict[str, Any], claims: dict[str, Any]) -> Any:
         raise pyjwt.InvalidTokenError("a header that this service does not make")
     if not _has_our_claims(claims):
         raise pyjwt.InvalidTokenError("claims that this service does not make")
-    return key.private_key.public_key() if key else current_app.config["JWT_SECRET_KEY"]
+    return key.private_key.public_key() if key else settings().JWT_SECRET_KEY
 
 
 def _named_key(header: dict[str, Any]) -> Key:
@@ -240,9 +241,9 @@ def _has_our_claims(claims: dict[str, Any]) -> bool:
         return False
     if not (_SUBJECT.fullmatch(claims["sub"]) and _SESSION_ID.fullmatch(claims["sid"])):
         return False
-    if int(claims["sub"]) > MOST:  # which SQLite's driver cannot even ask for
+    if int(claims["sub"]) > MAX_ID:  # which SQLite's driver cannot even ask for
         return False
-    lifetime: timedelta = current_app.config[f"JWT_{claims['type'].upper()}_TOKEN_EXPIRES"]
+    lifetime: timedelta = getattr(settings(), f"JWT_{claims['type'].upper()}_TOKEN_EXPIRES")
     seconds: int = claims["exp"] - claims["iat"]
     return 0 < seconds <= ceil(lifetime.total_seconds())  # both are whole, and a lifetime of 1.5 s may lie over two
 

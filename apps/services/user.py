@@ -19,7 +19,6 @@ from apps.errors import (
     WrongCredentials,
 )
 from apps.extensions import db
-from apps.http.client_address import Device
 from apps.models import Session, User
 from apps.security import password_blocklist, password_hash
 from apps.services.audit import record
@@ -28,6 +27,7 @@ from apps.services.key import require_signing_key
 from apps.services.login import Login, delete_attempts, forget_attempts, take_back_verification, verify_password
 from apps.services.session import end_other_sessions, open_session, require_live
 from apps.utils import username as usernames
+from apps.utils.device import Device
 
 
 def sign_up(username: str, password: str, mobile: str, age: int, birth: datetime, device: Device) -> Login:

@@ -1,1 +1,37 @@
 """How settings are read and checked, and what follows from them."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from flask import Flask
+
+from apps.config import BaseConfig, TestConfig, config
+from apps.settings.checks import common_problems, production_problems
+from apps.settings.embedded import fill_secrets
+from apps.settings.flask_config import configure_libraries
+from apps.settings.reader import InvalidSettings, from_environment, from_file, needed_secrets, read_settings
+
+
+def load_settings(app: Flask, config_name: str | None, overrides: dict[str, Any]) -> None:
+    """Read the settings into `app.extensions["settings"]`, and into `app.config` those of Flask and its extensions.
+
+    `overrides` win over every other source. Raises `InvalidSettings` with every problem, which names the setting and
+    never its value.
+    """
+    name = config_name or os.environ.get("GATEHOUSE_PROFILE", "development")
+    names = [known for known in config if config_name or known != "testing"]  # only code can choose "testing"
+    if name not in names:
+        raise InvalidSettings([f"GATEHOUSE_PROFILE: must be one of {', '.join(names)}"])
+    profile, file = config[name], Path(app.instance_path).parent / "config.py"
+    given = {} if name == "testing" else from_file(file) | from_environment(os.environ)
+    settings, problems = read_settings(profile, given | overrides)
+    if name == "development":
+        settings = fill_secrets(app, settings, needed_secrets(BaseConfig))
+    problems += common_problems(settings)
+    if name == "production":
+        problems += production_problems(settings, published=TestConfig, is_debug=app.debug)
+    if problems:
+        raise InvalidSettings(problems)
+    app.extensions["settings"] = settings
+    configure_libraries(app, settings)

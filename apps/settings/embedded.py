@@ -1,18 +1,16 @@
-"""What the service makes for itself when nothing is configured: a folder, secrets, a SQLite file, and one process."""
+"""The embedded default: the folder instance/, generated secrets and the URL of a SQLite file."""
 
-import fcntl
-import hashlib
 import json
 import os
 import secrets
 import tempfile
+from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any
 
 from flask import Flask
-from sqlalchemy.engine import URL, make_url
 
-from apps.database.engine import upgrade
+from apps.config import BaseConfig
 
 
 def _folder(app: Flask) -> Path:
@@ -21,20 +19,19 @@ def _folder(app: Flask) -> Path:
     return folder
 
 
-def fill_secrets(app: Flask, names: list[str]) -> None:
-    """Give each empty secret of `names` a random value that is kept in instance/secrets.json (0600)."""
+def fill_secrets(app: Flask, settings: BaseConfig, names: list[str]) -> BaseConfig:
+    """Return `settings` with a random value for each empty secret of `names`, kept in instance/secrets.json (0600)."""
     path = _folder(app) / "secrets.json"
     if not path.exists():
         _create(path, {name: secrets.token_urlsafe(32) for name in names})
     known: dict[str, str] = json.loads(path.read_text())
-    for name in names:
-        if not app.config[name]:
-            value = known[name]
-            app.config[name] = [value] if isinstance(app.config[name], list) else value
+    empty = {name: getattr(settings, name) for name in names if not getattr(settings, name)}
+    filled: dict[str, Any] = {name: (known[name],) if value == () else known[name] for name, value in empty.items()}
+    return replace(settings, **filled)
 
 
 def _create(path: Path, values: dict[str, str]) -> None:
-    """Write the file whole or not at all; of two processes that start together, one wins and both read its file."""
+    """Create the file atomically. Of two processes that start together, one creates it and both read it."""
     handle, temporary = tempfile.mkstemp(dir=path.parent)  # 0600 from the start
     with os.fdopen(handle, "w") as file:
         json.dump(values, file, indent=2)
@@ -49,56 +46,3 @@ def _create(path: Path, values: dict[str, str]) -> None:
 def database_url(app: Flask) -> str:
     """Return the URL of the SQLite file under instance/."""
     return f"sqlite:///{_folder(app) / 'gatehouse.sqlite3'}"
-
-
-def migrate_embedded(app: Flask) -> None:
-    """Bring the SQLite file up to date. A configured database is migrated by `manage.py db upgrade` alone."""
-    if app.config["DATABASE_URL"]:
-        return
-    with (_folder(app) / "migrate.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # processes that start together migrate one after the other
-        upgrade(app)
-
-
-class OneProcess:
-    """The right to keep a cache in memory: one process has it, for one database.
-
-    A second process would not hear of what the first one writes, and would go on to accept what was logged out there.
-    """
-
-    _held: ClassVar[dict[Path, int]] = {}  # {lock: the process that took it}; a fork inherits this, and not the lock
-
-    def __init__(self, database_url: str, folder: str) -> None:
-        """`folder` is what the path of a SQLite file is relative to."""
-        self._path = _lock_path(make_url(database_url), folder)
-
-    def is_ours(self) -> bool:
-        """Whether this process has the right, or takes it now; it keeps it until it ends."""
-        if self._path is None or self._held.get(self._path) == os.getpid():
-            return True
-        try:
-            file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
-        except OSError:  # another user's, or in a folder that is not there: nor is the database then
-            return False
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # by process: its other applications may have it too
-        except OSError:
-            os.close(file)
-            return False
-        self._held[self._path] = os.getpid()  # the file stays open, and locked, for as long as the process lives
-        return True
-
-
-def _lock_path(url: URL, folder: str) -> Path | None:
-    """Return the file to lock, None for a database in memory, which no other process has.
-
-    Beside a SQLite file everybody finds it who has that, whatever their user, container or TMPDIR. Of another database
-    it is this machine's, and this user's.
-    """
-    if url.get_backend_name() != "sqlite":
-        digest = hashlib.sha256(url.render_as_string(hide_password=False).encode()).hexdigest()[:16]
-        return Path(tempfile.gettempdir()) / f"gatehouse-{os.getuid()}-{digest}.lock"
-    name = (url.database or "").removeprefix("file:")
-    if name in ("", ":memory:") or url.query.get("mode") == "memory":
-        return None
-    return Path(f"{Path(folder, name).resolve()}.lock")

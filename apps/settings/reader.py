@@ -4,14 +4,15 @@ import json
 import re
 import textwrap
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import limits
 import msgspec
-from flask import Config, Flask
+from flask import Config
+
+from apps.config import BaseConfig, Setting
 
 PLACEHOLDER = "change-me"
 _SHORT_NAMES = ("DATABASE_URL", "REDIS_URL", "SENTRY_DSN")
@@ -19,24 +20,12 @@ _SHORT_NAMES = ("DATABASE_URL", "REDIS_URL", "SENTRY_DSN")
 _OF_KUBERNETES = re.compile("SERVICE_HOST|(SERVICE_)?PORT(_.+)?")
 
 
-@dataclass(frozen=True)
-class Setting:
-    """What a setting means, and the bounds of its value in its own unit."""
-
-    meaning: str
-    minimum: Any = None
-    maximum: Any = None
-    choices: tuple[str, ...] = ()
-    secret: bool = False
-    needed: bool = True  # of a secret: whether it may be empty
-
-
 class InvalidSettings(Exception):
-    """The service cannot start; `faults` names every setting that is wrong, and never a value."""
+    """The service cannot start; `problems` names every setting that is wrong, and never a value."""
 
-    def __init__(self, faults: list[str]) -> None:
-        super().__init__("the service cannot start:\n" + "\n".join(f"  {fault}" for fault in faults))
-        self.faults = faults
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("the service cannot start:\n" + "\n".join(f"  {problem}" for problem in problems))
+        self.problems = problems
 
 
 def declared(profile: type) -> dict[str, tuple[Any, Setting]]:
@@ -51,23 +40,23 @@ def needed_secrets(profile: type) -> list[str]:
     return [name for name, (_, setting) in declared(profile).items() if setting.secret and setting.needed]
 
 
-def read_settings(app: Flask, profile: type, given: Mapping[str, Any]) -> list[str]:
-    """Fill `app.config` from what is given, and from the profile for the rest.
+def read_settings(profile: type[BaseConfig], given: Mapping[str, Any]) -> tuple[BaseConfig, list[str]]:
+    """Return the settings, from `given` and else from the profile, with the problems found.
 
-    Returns the faults found: unknown names, wrong types, values out of bounds.
+    Problems are unknown names, wrong types and values out of bounds; each names the setting and never its value.
     """
     known = declared(profile)
-    faults = [f"{name}: no such setting" for name in given if name not in known]
+    problems = [f"{name}: no such setting" for name in given if name not in known]
+    values: dict[str, Any] = {}
     for name, (type_, setting) in known.items():
-        value = given.get(name, getattr(profile, name))
         try:
-            app.config[name] = _convert(value, type_)
+            values[name] = _convert(given.get(name, getattr(profile, name)), type_)
         except (msgspec.ValidationError, ValueError, OverflowError):
-            faults.append(f"{name}: must be {_describe(type_)}")
-            app.config[name] = getattr(profile, name)
+            problems.append(f"{name}: must be {_describe(type_)}")
+            values[name] = getattr(profile, name)
         else:
-            faults += [f"{name}: {fault}" for fault in _check(name, app.config[name], setting)]
-    return faults
+            problems += [f"{name}: {problem}" for problem in _check(name, values[name], setting)]
+    return BaseConfig(**values), problems
 
 
 def from_file(path: Path) -> dict[str, Any]:
@@ -76,12 +65,12 @@ def from_file(path: Path) -> dict[str, Any]:
     try:
         file.from_pyfile(str(path), silent=True)
     except SyntaxError as error:
-        fault = f"{path.name}: is no Python in line {error.lineno}"
+        problem = f"{path.name}: is no Python in line {error.lineno}"
     except Exception as error:  # noqa: BLE001 (a program that somebody else wrote)
-        fault = f"{path.name}: raises {type(error).__name__}"
+        problem = f"{path.name}: raises {type(error).__name__}"
     else:
         return dict(file)
-    raise InvalidSettings([fault])  # not in the handler: a traceback would show the line, which may hold a secret
+    raise InvalidSettings([problem])  # not in the handler: a traceback would show the line, which may hold a secret
 
 
 def from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
@@ -118,7 +107,7 @@ def _describe(type_: Any) -> str:
 def _check(name: str, value: Any, setting: Setting) -> list[str]:
     if setting.minimum is not None and not setting.minimum <= value <= setting.maximum:
         return [f"must be from {_bound(setting.minimum)} to {_bound(setting.maximum)}"]
-    values = value if isinstance(value, list) else [value]
+    values = value if isinstance(value, tuple) else [value]
     if setting.choices and not (values and set(values) <= set(setting.choices)):
         return [f"must be one of {', '.join(setting.choices)}"]
     if name.endswith("_LIMIT") and not _is_limit(value):
@@ -142,7 +131,7 @@ def example(profile: type, base: type, generated_by: str) -> str:
         if setting.secret and setting.needed:
             placeholder = f"{PLACEHOLDER}: the output of `openssl rand -base64 32`"
             lines.append(
-                f"{name} = {_show([placeholder] if isinstance(getattr(profile, name), list) else placeholder)}"
+                f"{name} = {_show([placeholder] if isinstance(getattr(profile, name), tuple) else placeholder)}"
             )
         else:
             lines.append(f"# {name} = {_show(getattr(profile, name))}")
@@ -175,4 +164,4 @@ def _show(value: Any) -> str:
     if isinstance(value, timedelta):
         unit, number = _in_units(value)
         return f"timedelta({unit}={number})"
-    return json.dumps(value) if isinstance(value, (str, list)) else repr(value)
+    return json.dumps(value) if isinstance(value, (str, list, tuple)) else repr(value)

@@ -2,8 +2,6 @@
 
 import re
 
-from flask import current_app
-
 # Five to fifteen digits (E.164 allows fifteen), an optional +, and what people put between digits.
 PATTERN = r"^\+?[0-9](?:[ ().-]{0,2}[0-9]){4,14}$"
 
@@ -17,15 +15,15 @@ def is_region(region: str) -> bool:
     return region in phonenumbers.SUPPORTED_REGIONS
 
 
-def normalise(number: str) -> str:
-    """Return `number` in E.164, or its bare digits where it cannot be read as a number.
+def normalise(number: str, region: str) -> str:
+    """Return `number` in E.164, or only its digits where it cannot be parsed.
 
-    Without a country code it is read as one of `PHONE_REGION`.
+    `region` (ISO 3166, two letters) is assumed for a number without a country code.
     """
     import phonenumbers
 
     try:
-        parsed = phonenumbers.parse(number, current_app.config["PHONE_REGION"])
+        parsed = phonenumbers.parse(number, region)
     except phonenumbers.NumberParseException:
         return re.sub(r"[^0-9+]", "", number)
     return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from flask import Response, request
 
-from apps.observability.request_labels import ERROR_TYPE
+ERROR_TYPE = "gatehouse.error_type"  # key in the WSGI environment of the `error.type` that was answered
 
 # Canonical order, so that equal answers are equal bytes.
 _encoder = msgspec.json.Encoder(order="sorted")

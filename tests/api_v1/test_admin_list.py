@@ -12,6 +12,7 @@ from sqlalchemy import event, text
 
 from apps.extensions import db
 from tests.support.people import People, Person
+from tests.support.settings import change_settings
 
 SORTS = ["id", "-id", "username", "-username", "create_time", "-create_time"]
 
@@ -132,7 +133,7 @@ BY_PREFIX = {
 
 
 def test_people_are_found_by_how_their_names_begin(people: People, admin: Person) -> None:
-    """I4: in any case and width, as names are compared everywhere."""
+    """I3, I4: in any case and width, as names are compared everywhere."""
     for name in NAMES:
         people.sign_up(name)
     assert {prefix: found(admin, username=prefix) for prefix in BY_PREFIX} == BY_PREFIX
@@ -249,5 +250,5 @@ def test_a_cursor_of_another_order_or_a_damaged_one_is_refused(people: People, a
 def test_a_cursor_of_another_service_is_refused(app: Flask, people: People, admin: Person) -> None:
     people.sign_up()
     cursor = page(admin, limit=1)["next"]
-    app.config["FIELD_INDEX_KEY"] = "the-field-index-key-of-another-service"
+    change_settings(app, FIELD_INDEX_KEY="the-field-index-key-of-another-service")
     assert admin.get(f"/admin/users?cursor={quote(cursor)}").status_code == 400

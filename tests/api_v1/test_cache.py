@@ -15,6 +15,7 @@ from sqlalchemy import event
 
 from apps.cache import store as caching
 from apps.cache.store import TOMBSTONE_VERSION
+from apps.config import settings
 from apps.extensions import db
 from apps.services.identity_cache import session_key, user_key
 from tests.support import stores
@@ -72,10 +73,11 @@ def statements(app: Flask) -> Iterator[list[str]]:
 @contextmanager
 def application_through_proxy(app: Flask, database_url: str) -> Iterator[tuple[Proxy, Flask]]:
     """Give a second application on the same stores, which reaches Redis by a proxy and waits for it."""
-    with through_proxy(app.config["REDIS_URL"]) as (proxy, url):
-        settings = {"REDIS_URL": url, "REDIS_TIMEOUT": 5}
-        with stores.application(database_url, "", **settings) as second:
-            yield proxy, second
+    with (
+        through_proxy(settings(app).REDIS_URL) as (proxy, url),
+        stores.application(database_url, "", REDIS_URL=url, REDIS_TIMEOUT=5) as second,
+    ):
+        yield proxy, second
 
 
 # What may lie under Alice's keys, by whatever fault.
@@ -127,7 +129,7 @@ def test_every_key_in_redis_has_an_end(app: Flask, people: People) -> None:
     for response in (alice.refresh(), alice.put(f"/users/{alice.id}", json=sign_up_body()), alice.post("/logout")):
         assert response.status_code == 200
     assert bob.delete(f"/users/{bob.id}").status_code == 200
-    with redis.Redis.from_url(app.config["REDIS_URL"], decode_responses=True) as server:
+    with redis.Redis.from_url(settings(app).REDIS_URL, decode_responses=True) as server:
         lives = {key: server.pttl(key) for key in server.scan_iter()}
     cached = [life for key, life in lives.items() if "{u:" in key]
     assert len(cached) == 5 < len(lives)  # two users, three sessions, and what the limits count
@@ -138,7 +140,7 @@ def test_every_key_in_redis_has_an_end(app: Flask, people: People) -> None:
 
 @with_redis
 def test_a_token_costs_one_round_trip_to_redis_and_no_query(app: Flask, people: People, database_url: str) -> None:
-    """DESIGN 4: session and user together."""
+    """One round trip reads the session and the user together."""
     alice = people.sign_up()
     with application_through_proxy(app, database_url) as (proxy, second):
         client = second.test_client()
@@ -152,7 +154,7 @@ def test_a_token_costs_one_round_trip_to_redis_and_no_query(app: Flask, people: 
 
 
 def test_a_miss_costs_one_query(app: Flask, people: People) -> None:
-    """DESIGN 4: but for the looks at the doubts."""
+    """Reads of the table `doubts` (the cache epoch) do not count."""
     alice = people.sign_up()
     alice.get("/users/")
     forget(app, alice)

@@ -191,7 +191,7 @@ def test_a_header_goes_before_a_cookie_and_needs_no_proof(app: Flask, client: Fl
 
 
 def test_a_cookie_holds_only_its_own_kind(app: Flask, client: FlaskClient) -> None:
-    """T5: an access token is no refresh token, in a cookie either; and no other cookie is read."""
+    """T6: an access token is no refresh token, in a cookie either; and no other cookie is read."""
     sign_up(client)
     access, refresh = cookie(client, ACCESS), cookie(client, REFRESH)
     swapped = app.test_client()

@@ -36,7 +36,7 @@ def test_one_gets_everything_that_is_held(app: Flask, people: People) -> None:
 
 @pytest.mark.stores("sqlite")
 def test_only_oneself_with_a_fresh_token_or_an_admin_may(people: People) -> None:
-    """Z1, Z2: another's is forbidden, whether there is one or not."""
+    """Z1, R9: another's is forbidden, whether there is one or not."""
     alice, bob, admin = people.sign_up(), people.sign_up(), people.admin()
     stale = alice.refresh().get_json()["data"]["access_token"]
     told = alice.get(f"/users/{alice.id}/export", token=stale)

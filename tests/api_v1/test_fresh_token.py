@@ -10,6 +10,7 @@ from apps.extensions import db
 from apps.models import User
 from tests.support.forge import claims_of
 from tests.support.people import BIRTH, PASSWORD, People, Person
+from tests.support.settings import change_settings
 
 MOBILE = "13200001111"
 NEW_PASSWORD = "another horse battery"
@@ -73,7 +74,7 @@ def do(person: Person, act: str) -> TestResponse:
 @pytest.mark.stores("sqlite", "mariadb")
 def test_a_stale_token_is_asked_to_log_in_again(app: Flask, people: People, act: str, rotation: bool) -> None:
     """R9, P6: RFC 9470, 3; nothing has changed, and the token is good for all else."""
-    app.config["JWT_REFRESH_ROTATION"] = rotation
+    change_settings(app, JWT_REFRESH_ROTATION=rotation)
     alice = make_stale(people.sign_up("alice-liddell"))
     before = stored(app, alice)
     response = do(alice, act)
@@ -121,7 +122,7 @@ def test_a_stale_token_may_change_all_but_password_and_mobile(people: People, ac
 @pytest.mark.stores("sqlite")
 def test_no_chain_of_refreshes_makes_a_token_fresh(app: Flask, people: People, rotation: bool) -> None:
     """R9: assurance only falls."""
-    app.config["JWT_REFRESH_ROTATION"] = rotation
+    change_settings(app, JWT_REFRESH_ROTATION=rotation)
     alice = people.sign_up()
     is_fresh = []
     for _ in range(3):

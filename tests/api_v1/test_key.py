@@ -15,6 +15,7 @@ from apps.utils import clock
 from tests.support.forge import HEADER, KEY, REFUSAL, claims_of, signed, told
 from tests.support.keys import ALGORITHMS, rotate, signed_with, signing_key_of
 from tests.support.people import People, sign_up_body
+from tests.support.settings import change_settings
 
 pytestmark = pytest.mark.stores("sqlite")
 NO_SIGNING_KEY = (503, "no_signing_key")
@@ -33,7 +34,7 @@ def published(client: FlaskClient) -> list[dict[str, str]]:
 @pytest.mark.stores("sqlite", "postgresql", "mariadb")
 @pytest.mark.parametrize("algorithm", [pytest.param("EdDSA", marks=eddsa), pytest.param("ES256", marks=es256)])
 def test_the_whole_life_of_a_login_is_signed_by_the_key(app: Flask, people: People, algorithm: str) -> None:
-    """T2: and each token names the algorithm and the key, as RFC 7515, 4.1 has it."""
+    """T11: and each token names the algorithm and the key, as RFC 7515, 4.1 has it."""
     kid = rotate(app)
     alice = people.sign_up()
     refreshed = alice.refresh().get_json()["data"]["access_token"]
@@ -60,14 +61,14 @@ def test_what_is_published_verifies_and_holds_nothing_private(
 
 
 def test_with_hs256_nothing_is_published(client: FlaskClient, people: People) -> None:
-    """T3: the secret that signs is the one that verifies."""
+    """T11: the secret that signs is the one that verifies."""
     people.sign_up()
     assert published(client) == []
 
 
 @eddsa
 def test_without_a_key_nobody_gets_in_and_nothing_is_written(app: Flask, client: FlaskClient, people: People) -> None:
-    """V1: 503, which a client may try again; the first key is found at once."""
+    """503, which a client may try again; the first key is found at once."""
     for _ in range(2):
         response = client.post("/api/v1/users/", json=sign_up_body("alice-liddell"))
         assert (response.status_code, response.get_json()["error"]["type"]) == NO_SIGNING_KEY
@@ -77,7 +78,7 @@ def test_without_a_key_nobody_gets_in_and_nothing_is_written(app: Flask, client:
 
 @pytest.mark.parametrize("algorithm", [pytest.param("EdDSA", marks=eddsa), pytest.param("ES256", marks=es256)])
 def test_a_token_of_our_key_is_refused_under_any_other_header(app: Flask, people: People, algorithm: str) -> None:
-    """T2, T4: the header chooses neither the algorithm nor where a key comes from; nor is any of it left out."""
+    """T1, T3, T4: the header chooses neither the algorithm nor where a key comes from; nor is any of it left out."""
     rotate(app)
     alice = people.sign_up()
     key, claims = signing_key_of(app), claims_of(alice.access_token)
@@ -107,7 +108,7 @@ def test_a_token_of_our_key_is_refused_under_any_other_header(app: Flask, people
 
 @pytest.mark.parametrize("algorithm", [pytest.param("EdDSA", marks=eddsa), pytest.param("ES256", marks=es256)])
 def test_a_public_key_is_no_secret_for_hs256(app: Flask, client: FlaskClient, people: People, algorithm: str) -> None:
-    """T3: the confusion of RFC 8725, 2.1; nor is the secret of HS256 accepted beside the key."""
+    """T2: the confusion of RFC 8725, 2.1; nor is the secret of HS256 accepted beside the key."""
     kid = rotate(app)
     alice = people.sign_up()
     claims, (public,) = claims_of(alice.access_token), published(client)
@@ -118,7 +119,7 @@ def test_a_public_key_is_no_secret_for_hs256(app: Flask, client: FlaskClient, pe
 
 @pytest.mark.parametrize("algorithm", [pytest.param("EdDSA", marks=eddsa), pytest.param("ES256", marks=es256)])
 def test_a_strangers_key_signs_nothing(app: Flask, people: People, algorithm: str) -> None:
-    """T2: under our key's id or its own."""
+    """T1: under our key's id or its own."""
     kid = rotate(app)
     alice = people.sign_up()
     stranger = jwk.make_private_key(algorithm)
@@ -132,7 +133,7 @@ def test_a_strangers_key_signs_nothing(app: Flask, people: People, algorithm: st
 def test_a_refresh_that_cannot_be_signed_retires_nothing(
     app: Flask, people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R1, V1: else the client's next try would be a reuse, and end the session."""
+    """R1: else the client's next try would be a reuse, and end the session."""
     rotate(app)
     alice = people.sign_up()
     with monkeypatch.context() as patch:
@@ -146,7 +147,7 @@ def test_a_refresh_that_cannot_be_signed_retires_nothing(
 
 def switch(app: Flask, algorithm: str) -> None:
     """Start again with another JWT_ALGORITHM."""
-    app.config["JWT_ALGORITHM"] = algorithm
+    change_settings(app, JWT_ALGORITHM=algorithm)
     keys.init_app(app)
 
 
@@ -194,7 +195,7 @@ def test_a_change_of_the_algorithm_ends_no_login(app: Flask, client: FlaskClient
 @pytest.mark.parametrize(("before", "after"), [("HS256", "EdDSA"), ("ES256", "HS256")])
 def test_a_change_from_or_to_hs256_ends_every_login(app: Flask, people: People, before: str, after: str) -> None:
     """T1: neither a secret verifies beside keys nor keys beside a secret."""
-    app.config["JWT_KEYS_RELOAD"] = 0.1
+    change_settings(app, JWT_KEYS_RELOAD=0.1)
     for algorithm in (before, after):
         if algorithm != "HS256":
             switch(app, algorithm)

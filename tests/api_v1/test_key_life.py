@@ -9,6 +9,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
+from apps.config import settings
 from apps.errors import NoSigningKey
 from apps.extensions import db
 from apps.models import AuditEvent, SigningKey
@@ -82,7 +83,7 @@ def test_a_key_is_not_retired_while_its_tokens_may_live(app: Flask, people: Peop
     assert "this key signs; rotate first" in refusal(app, "keys", "retire", first, "--force")
     rotate(app)
     assert "tokens that it signed may live until" in refusal(app, "keys", "retire", first)
-    longest: timedelta = app.config["JWT_REFRESH_TOKEN_EXPIRES"]
+    longest: timedelta = settings(app).JWT_REFRESH_TOKEN_EXPIRES
     with time_machine.travel(clock.now() + longest + timedelta(seconds=1)):
         assert command(app, "keys", "retire", first) == [f"retired {first}"]
 
@@ -126,7 +127,7 @@ def test_every_step_is_audited(app: Flask) -> None:
 def test_a_process_that_cannot_read_the_keys_keeps_those_it_has(
     app: Flask, people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """V1: while the database is gone, tokens are still verified by the keys of before."""
+    """V2: while the database is gone, tokens are still verified by the keys of before."""
     rotate(app)
     alice = people.sign_up()
     ring = app.extensions["key_ring"]
@@ -140,7 +141,7 @@ def test_a_process_that_cannot_read_the_keys_keeps_those_it_has(
 
 
 def test_a_key_that_cannot_be_read_takes_no_other_with_it(app: Flask, client: FlaskClient, people: People) -> None:
-    """V1: neither one of before nor a new start; it is told in the log."""
+    """T12: neither one of before nor a new start; it is told in the log."""
     kid = rotate(app)
     alice = people.sign_up("alice-liddell")
     with app.app_context():

@@ -18,6 +18,7 @@ from apps.models import LoginAttempt
 from apps.services import login as logins
 from tests.support import stores
 from tests.support.people import PASSWORD, People
+from tests.support.settings import change_settings
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
 WRONG = "a wrong password"
@@ -95,7 +96,7 @@ def test_parallel_guesses_are_no_more_than_those_in_a_row(app: Flask, people: Pe
         start.wait()
         return log_in(app.test_client(), "alice-liddell")
 
-    app.config["FAILED_LOGIN_ALLOWANCE"] = ALLOWANCE
+    change_settings(app, FAILED_LOGIN_ALLOWANCE=ALLOWANCE)
     with time_machine.travel(datetime.now(UTC), tick=False), ThreadPoolExecutor(40) as pool:
         answers = list(pool.map(guess, range(40)))
     assert Counter(map(told, answers)) == {REFUSED: ALLOWANCE, BRAKED: 40 - ALLOWANCE}
@@ -177,7 +178,7 @@ SPELLINGS = ["Alice-Liddell", "ALICE-LIDDELL", "ａｌｉｃｅ-liddell", "Ａ�
 def test_every_spelling_of_a_name_counts_as_one(app: Flask, people: People, setting: dict[str, Any]) -> None:
     """B5: in the count of failures and in the limit of requests."""
     people.sign_up("alice-liddell")
-    app.config.update(setting)
+    change_settings(app, setting)
     with time_machine.travel(datetime.now(UTC), tick=False):
         assert [told(log_in(people.client, spelling)) for spelling in SPELLINGS] == [REFUSED] * 5
         assert {told(log_in(people.client, spelling)) for spelling in [*SPELLINGS, "alice-liddell"]} == {BRAKED}
@@ -198,7 +199,7 @@ def test_guesses_are_counted_without_redis(database_url: str, verified: list[byt
 def test_parallel_right_logins_are_all_answered(app: Flask, people: People) -> None:
     """B1, N1: the row of attempts comes and goes under them, and nobody sees a 5xx."""
     alice = people.sign_up("alice-liddell")
-    app.config["FAILED_LOGIN_ALLOWANCE"] = 100
+    change_settings(app, FAILED_LOGIN_ALLOWANCE=100)
     start = threading.Barrier(20)
 
     def enter(_: int) -> TestResponse:

@@ -17,6 +17,7 @@ from sqlalchemy import event, text
 from werkzeug.test import TestResponse
 
 from apps.cache.memory import MemoryCache
+from apps.config import settings
 from apps.extensions import db
 from apps.observability.logs import Formatter
 from tests.support.every_route import EveryRoute
@@ -58,7 +59,7 @@ def everything_stored(app: Flask) -> str:
     store = app.extensions["cache"]
     if isinstance(store, MemoryCache):
         return repr((rows, store._entries))
-    with redis.Redis.from_url(app.config["REDIS_URL"]) as server:
+    with redis.Redis.from_url(settings(app).REDIS_URL) as server:
         strings = [key for key in server.scan_iter() if server.type(key) == b"string"]
         return repr((rows, strings, server.mget(strings)))
 
@@ -72,7 +73,7 @@ def test_no_secret_is_logged_told_in_an_error_or_stored_in_clear(
     people = (every.alice, every.bob, every.admin, every.left, every.ended, every.revoked)
     secrets = {PASSWORD, "another another ", every.service_secret, *MOBILES}
     secrets |= {person.access_token for person in people} | {person.refresh_token for person in people}
-    secrets |= {app.config["JWT_SECRET_KEY"], app.config["FIELD_INDEX_KEY"], *app.config["FIELD_ENCRYPTION_KEYS"]}
+    secrets |= {settings(app).JWT_SECRET_KEY, settings(app).FIELD_INDEX_KEY, *settings(app).FIELD_ENCRYPTION_KEYS}
     assert len(requests(output)) >= len(answers)
     for place in (output.getvalue(), everything_stored(app)):
         assert [secret for secret in secrets if secret in place] == []

@@ -12,7 +12,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import event
 
-from apps import ROOT, create_app
+from apps import create_app
+from apps.about import ROOT
 from apps.extensions import db
 from tests.support import live, metrics
 from tests.support.every_route import EveryRoute

@@ -22,6 +22,7 @@ from apps.extensions import db
 from apps.models import LoginAttempt, User
 from apps.settings.reader import declared
 from tests.support.people import PASSWORD, People, sign_up_body
+from tests.support.settings import change_settings
 
 OVERLOADED = (503, "overloaded")
 
@@ -125,7 +126,7 @@ def test_a_login_rehashes_what_was_made_with_less(app: Flask, people: People) ->
     """P2: OWASP, "Upgrading the work factor"; once, and the session it opens is as good as any."""
     alice = people.sign_up("alice-liddell")
     assert "m=8,t=1,p=1" in hash_of(app, alice.id)
-    app.config["PASSWORD_TIME_COST"] = 2
+    change_settings(app, PASSWORD_TIME_COST=2)
     log_in(people.client, "alice-liddell", "a wrong password")
     assert "m=8,t=1,p=1" in hash_of(app, alice.id)
     again = people.log_in("alice-liddell")
@@ -139,7 +140,7 @@ def test_a_login_rehashes_what_was_made_with_less(app: Flask, people: People) ->
 def test_parallel_logins_that_rehash_are_all_let_in(app: Flask, people: People) -> None:
     """P2: the first one that rehashes does not make the password wrong for the others."""
     people.sign_up("alice-liddell")
-    app.config.update(PASSWORD_TIME_COST=2, FAILED_LOGIN_ALLOWANCE=100)
+    change_settings(app, PASSWORD_TIME_COST=2, FAILED_LOGIN_ALLOWANCE=100)
     start = threading.Barrier(8)
 
     def enter(_: int) -> int:
@@ -161,7 +162,7 @@ def test_a_login_is_let_in_when_there_is_no_turn_to_rehash(
     may_end = threading.Event()
 
     def take_every_turn(*_: Any) -> bool:
-        app.config["PASSWORD_HASH_TIMEOUT"] = timedelta(milliseconds=10)
+        change_settings(app, PASSWORD_HASH_TIMEOUT=timedelta(milliseconds=10))
         app.extensions["hashing"].threads.submit(may_end.wait, 10)
         return True
 
@@ -234,7 +235,7 @@ def test_who_waited_in_vain_made_no_guess(app: Flask, people: People) -> None:
     """V8: it was counted before the wait, and is taken back."""
     people.sign_up("alice-liddell")
     bob = people.sign_up("bob-the-builder")
-    app.config["PASSWORD_HASH_TIMEOUT"] = timedelta(milliseconds=50)
+    change_settings(app, PASSWORD_HASH_TIMEOUT=timedelta(milliseconds=50))
     with a_login_that_hashes(app, "alice-liddell"):
         assert [told(log_in(people.client, "bob-the-builder", PASSWORD)) for _ in range(3)] == [OVERLOADED] * 3
         assert failures(app) == [0, 1]

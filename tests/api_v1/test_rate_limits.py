@@ -13,9 +13,10 @@ from flask.testing import FlaskClient
 from limits import parse_many
 from werkzeug.test import TestResponse
 
-from apps.config import DevConfig, ProdConfig
+from apps.config import DevConfig, ProdConfig, settings
 from tests.support import stores
 from tests.support.people import PASSWORD, People, Person, bearer, sign_up_body
+from tests.support.settings import change_settings
 
 NOBODY_LISTENS = "redis://127.0.0.1:1/0"
 BRAKED = (429, "too_many_requests")
@@ -86,7 +87,7 @@ def test_each_limit_counts_what_it_says_and_nothing_else(app: Flask, people: Peo
     """B2, B5: with Retry-After; and what it does not count goes on."""
     first, second, other = COUNTED[setting]
     alice = people.sign_up()
-    app.config[setting] = "2/hour"
+    change_settings(app, **{setting: "2/hour"})
     assert {told(first(alice))[0], told(second(alice))[0]} <= {200, 400, 401, 409}
     for act in (first, second):
         answer = act(alice)
@@ -212,9 +213,9 @@ def test_behind_two_proxies_the_address_before_the_last_counts(client: FlaskClie
 def test_two_applications_count_together(app: Flask, database_url: str, setting: str) -> None:
     """B1: in Redis, so that a second process gives no second helping."""
     act = sign_up if setting == "SIGN_UP_LIMIT" else log_in
-    app.config[setting] = "3/hour"
+    change_settings(app, **{setting: "3/hour"})
     assert BRAKED not in [act(app.test_client()) for _ in range(2)]
-    with stores.application(database_url, app.config["REDIS_URL"], **{setting: "3/hour"}) as other:
+    with stores.application(database_url, settings(app).REDIS_URL, **{setting: "3/hour"}) as other:
         answers = [act(other.test_client()) for _ in range(2)]
         assert (answers[0] != BRAKED, answers[1]) == (True, BRAKED)
         assert act(app.test_client()) == BRAKED
@@ -226,7 +227,7 @@ def test_each_application_counts_the_refreshes_that_it_serves(app: Flask, people
     """B2: they are braked, and cost no round trip more."""
     alice = people.sign_up()
     limits = {"REFRESH_LIMIT": "3/hour", "REFRESH_ACCOUNT_LIMIT": "3/hour"}
-    with stores.application(database_url, app.config["REDIS_URL"], **limits) as other:
+    with stores.application(database_url, settings(app).REDIS_URL, **limits) as other:
         for each in (app, other):
             refresh = {"path": "/api/v1/refresh", "headers": bearer(alice.refresh_token)}
             assert [each.test_client().post(**refresh).status_code for _ in range(4)] == [200, 200, 200, 429]
@@ -242,7 +243,7 @@ def test_limits_hold_without_redis(database_url: str) -> None:
 @pytest.mark.parametrize(("processes", "share"), [(1, 5), (2, 2), (5, 1), (100, 1)])
 @pytest.mark.stores("sqlite")
 def test_without_redis_each_process_allows_its_share(database_url: str, processes: int, share: int) -> None:
-    """B1, SECURITY 2: a limit of five is five in all, and never none."""
+    """B1: all processes together allow the limit of five; each allows at least one request."""
     limits = {"PROCESSES": processes, "SIGN_UP_LIMIT": "5/hour", "REFRESH_ACCOUNT_LIMIT": "5/hour"}
     with stores.application(database_url, "", REDIS_URL=NOBODY_LISTENS, **limits) as app:
         alice = People(app.test_client()).sign_up()
@@ -264,7 +265,7 @@ def test_no_name_is_kept_in_redis_in_clear(app: Flask) -> None:
     """L1: people type passwords where the username goes."""
     canary = f"canary-{secrets.token_hex(8)}"
     log_in(app.test_client(), canary)
-    with redis.Redis.from_url(app.config["REDIS_URL"], decode_responses=True) as server:
+    with redis.Redis.from_url(settings(app).REDIS_URL, decode_responses=True) as server:
         keys = list(server.scan_iter("*"))
     assert [key for key in keys if "LIMITS" in key]
     assert [key for key in keys if canary in key] == []
@@ -273,7 +274,7 @@ def test_no_name_is_kept_in_redis_in_clear(app: Flask) -> None:
 @pytest.mark.settings(**{name: getattr(DevConfig, name) for name in COUNTED})
 @pytest.mark.stores("sqlite")
 def test_fifty_transcripts_a_minute_go_through_by_default(app: Flask) -> None:
-    """DESIGN 1: whoever tries the service, or tests a client against it, never meets a limit."""
+    """The limits of `development` do not stop a person who tries the service or tests a client against it."""
     people = People(FlaskClient(app))
     statuses = []
     with time_machine.travel(datetime.now(UTC), tick=False):

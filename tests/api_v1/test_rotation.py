@@ -18,6 +18,7 @@ from apps.extensions import db
 from apps.models import Session
 from tests.support.forge import claims_of
 from tests.support.people import PASSWORD, People, Person, bearer
+from tests.support.settings import change_settings
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
 REFUSED = (401, "invalid_token")
@@ -208,7 +209,7 @@ def test_a_retired_token_stays_retired_when_rotation_is_turned_off(app: Flask, p
     """R1: a setting that changes revives nothing."""
     alice = people.sign_up()
     retired = rotate(alice)
-    app.config["JWT_REFRESH_ROTATION"] = False
+    change_settings(app, JWT_REFRESH_ROTATION=False)
     assert told(use(people.client, retired)) == REFUSED
     assert list(alice.refresh().get_json()["data"]) == ["access_token"]
 
@@ -250,7 +251,7 @@ def test_nothing_in_a_dump_of_the_database_is_a_token_or_part_of_one(app: Flask,
 @pytest.mark.stores("sqlite", "postgresql")
 def test_a_session_that_is_not_refreshed_ends(app: Flask, people: People, rotation: bool, idle: int) -> None:
     """R5: reading does not count as use."""
-    app.config["JWT_REFRESH_ROTATION"] = rotation
+    change_settings(app, JWT_REFRESH_ROTATION=rotation)
     with time_machine.travel(START, tick=False) as time:
         alice = people.sign_up()
         time.shift(100)

@@ -11,6 +11,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import event
 
+from apps.config import settings
 from apps.extensions import db
 from tests.support import stores
 from tests.support.collector import Collector, collecting
@@ -94,7 +95,7 @@ def test_nothing_of_a_request_leaves_with_a_report(app: Flask, client: FlaskClie
     with broken(app):
         assert fail(client).status_code == 500
     assert len(reports(sentry)) == 1
-    secrets = (CANARY, PASSWORD, "alice-liddell", "13200001111", "argon2", "203.0.113.77", app.config["JWT_SECRET_KEY"])
+    secrets = (CANARY, PASSWORD, "alice-liddell", "13200001111", "argon2", "203.0.113.77", settings(app).JWT_SECRET_KEY)
     assert [secret for secret in secrets if secret in sentry.everything] == []
 
 

@@ -13,6 +13,7 @@ import time_machine
 from flask import Flask
 from werkzeug.test import TestResponse
 
+from apps.config import settings
 from apps.extensions import db
 from apps.models import Session
 from apps.services import user as users
@@ -20,6 +21,7 @@ from apps.services.session import end_session
 from tests.support import stores
 from tests.support.forge import REFUSAL, claims_of, told
 from tests.support.people import PASSWORD, People, Person, bearer, sign_up_body
+from tests.support.settings import change_settings
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
 NEW_PASSWORD = "another horse battery"
@@ -46,10 +48,10 @@ def is_over(person: Person) -> bool:
 
 def empty_cache(app: Flask) -> None:
     """Take away all that the cache knows."""
-    if app.config["REDIS_URL"]:
-        with redis.Redis.from_url(app.config["REDIS_URL"]) as server:
+    if settings(app).REDIS_URL:
+        with redis.Redis.from_url(settings(app).REDIS_URL) as server:
             server.flushdb()
-    app.config["CACHE_PREFIX"] = "emptied"
+    change_settings(app, CACHE_PREFIX="emptied")
 
 
 def test_a_login_opens_a_session_of_its_own(app: Flask, people: People) -> None:
@@ -107,7 +109,7 @@ def test_a_logout_survives_an_emptied_cache_and_a_restart(app: Flask, people: Pe
     alice.post("/logout")
     empty_cache(app)
     assert is_over(alice)
-    with stores.application(database_url, app.config["REDIS_URL"]) as restarted:
+    with stores.application(database_url, settings(app).REDIS_URL) as restarted:
         alice.client = bob.client = restarted.test_client()
         assert is_over(alice)
         assert not is_over(bob)
@@ -172,7 +174,7 @@ def test_the_old_password_opens_nothing_once_it_is_changed(people: People) -> No
 
 @pytest.mark.stores("sqlite")
 def test_an_update_with_the_same_password_ends_nothing(people: People) -> None:
-    """DESIGN 2: the tutorial's PUT sends the password each time."""
+    """The tutorial's PUT sends the password each time."""
     alice = people.sign_up("alice-liddell")
     other = people.log_in("alice-liddell")
     assert alice.put(f"/users/{alice.id}", json=sign_up_body("alice-liddell")).status_code == 200

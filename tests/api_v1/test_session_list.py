@@ -13,12 +13,14 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from apps import create_app
+from apps.config import settings
 from apps.extensions import db
 from apps.models import Session
 from tests.support import stores
 from tests.support.documented_client import DocumentedClient
 from tests.support.forge import claims_of
 from tests.support.people import BIRTH, PASSWORD, People, Person, bearer
+from tests.support.settings import change_settings
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
 NOT_FOUND = (404, "session_not_found")
@@ -153,10 +155,10 @@ EVENTS: dict[str, tuple[Act, set[str], str]] = {
 def restarted(app: Flask) -> Iterator[FlaskClient]:
     """Empty the cache, as a flush or a crash does, and start the application anew on the same database."""
     app.extensions["cache"] = stores.memory_cache()
-    if app.config["REDIS_URL"]:
-        with redis.Redis.from_url(app.config["REDIS_URL"]) as server:
+    if settings(app).REDIS_URL:
+        with redis.Redis.from_url(settings(app).REDIS_URL) as server:
             server.flushdb()
-    again = create_app("testing", DATABASE_URL=app.config["DATABASE_URL"], REDIS_URL=app.config["REDIS_URL"])
+    again = create_app("testing", DATABASE_URL=settings(app).DATABASE_URL, REDIS_URL=settings(app).REDIS_URL)
     again.test_client_class = DocumentedClient
     yield again.test_client()
     with again.app_context():
@@ -224,7 +226,7 @@ def test_one_login_too_many_ends_the_session_that_was_not_used_for_longest(
     app: Flask, people: People, rotation: bool
 ) -> None:
     """R11, L3: at once, and the answer of the login is as always; the audit says which and why."""
-    app.config["JWT_REFRESH_ROTATION"] = rotation
+    change_settings(app, JWT_REFRESH_ROTATION=rotation)
     with time_machine.travel(START, tick=False) as time:
         first, second, third = people.sign_up("alice-liddell"), *(people.log_in("alice-liddell") for _ in range(2))
         for person in (first, third):

@@ -9,6 +9,7 @@ from apps.services import token as tokens
 from tests.support.forge import REFUSAL, told
 from tests.support.keys import ALGORITHMS, command, rotate
 from tests.support.people import PASSWORD, People, Person, bearer
+from tests.support.settings import change_settings
 
 COOKIES = {"JWT_TOKEN_LOCATION": ["headers", "cookies"]}
 
@@ -80,7 +81,7 @@ def test_a_known_token_does_not_become_fresh(people: People) -> None:
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_known_token_ends_with_the_key_that_signed_it(app: Flask, people: People, algorithm: str) -> None:
     """T12."""
-    app.config.update(JWT_ALGORITHM=algorithm, JWT_KEYS_RELOAD=0.0)
+    change_settings(app, JWT_ALGORITHM=algorithm, JWT_KEYS_RELOAD=0.0)
     first = rotate(app)
     alice = people.sign_up()
     assert alice.get("/users/").status_code == 200

@@ -68,7 +68,7 @@ def wrong_types(claim: str, value: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("claim", [*TEXTS, *TIMES, "fresh"])
 def test_every_claim_is_needed_with_its_own_type(people: People, claim: str, kind: Kind) -> None:
-    """T5, F2; F4: so `sub` is a text and no number, in the tokens that are made too."""
+    """T5: `sub` is a string and no number, in issued tokens too."""
     alice = people.sign_up()
     token = token_of(alice, kind)
     odd = wrong_types(claim, claims_of(token)[claim])
@@ -120,7 +120,7 @@ def test_the_times_are_held_against_the_clock_and_the_lifetime(people: People, k
 
 @pytest.mark.parametrize(("seconds", "status"), [(LIFETIME + LEEWAY - 1, 200), (LIFETIME + LEEWAY, 401)])
 def test_an_access_token_ends_with_its_lifetime_and_the_leeway(people: People, seconds: int, status: int) -> None:
-    """T5, F5."""
+    """T5."""
     with time_machine.travel(START, tick=False) as clock:
         alice = people.sign_up()
         clock.shift(seconds)
@@ -131,7 +131,7 @@ def test_an_access_token_ends_with_its_lifetime_and_the_leeway(people: People, s
 def test_a_clock_that_is_behind_by_the_leeway_takes_the_tokens_of_another(
     people: People, seconds: int, status: int
 ) -> None:
-    """T5, F5."""
+    """T5."""
     with time_machine.travel(START, tick=False) as clock:
         alice = people.sign_up()
         clock.shift(timedelta(seconds=-seconds))

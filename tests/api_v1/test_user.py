@@ -14,9 +14,11 @@ import time_machine
 from flask import Flask
 from sqlalchemy import text
 
+from apps.config import settings
 from apps.extensions import db
 from apps.security import field_encryption
 from tests.support.people import BIRTH, People, sign_up_body
+from tests.support.settings import change_settings
 
 MISSING = 2**53
 BY_ID = ["GET", "PUT", "PATCH", "DELETE"]
@@ -42,7 +44,7 @@ def data(username: str, user_id: int, **changes: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("path", ["/users/", "/users/{id}"])
 def test_one_reads_oneself_from_the_cache_with_numbers_as_numbers(people: People, path: str) -> None:
-    """DESIGN 2, departure 1."""
+    """README, "Coming from the tutorial", 1: numbers stay numbers when they come from the cache."""
     alice = people.sign_up("alice-liddell")
     response = alice.get(path.format(id=alice.id))
     assert response.get_json()["data"] == data("alice-liddell", alice.id, cache=True)
@@ -51,7 +53,7 @@ def test_one_reads_oneself_from_the_cache_with_numbers_as_numbers(people: People
 
 def test_one_reads_oneself_without_the_cache(app: Flask, people: People) -> None:
     alice = people.sign_up("alice-liddell")
-    app.config["CACHE_PREFIX"] = "empty"
+    change_settings(app, CACHE_PREFIX="empty")
     assert alice.get("/users/").get_json()["data"] == data("alice-liddell", alice.id)
     assert alice.get("/users/").get_json()["data"] == data("alice-liddell", alice.id, cache=True)
 
@@ -115,7 +117,7 @@ def test_the_last_admin_cannot_be_deleted(people: People) -> None:
     "taken", ["alice-liddell", "ALICE-Liddell", "ａｌｉｃｅ-liddell", "ａＬＩＣＥ－ｌｉｄｄｅｌｌ"]
 )
 def test_a_username_is_taken_in_every_spelling(people: People, way: str, taken: str) -> None:
-    """F20, N1: by a constraint on the canonical form, never by a collation."""
+    """I3, N1: by a constraint on the canonical form, never by a collation."""
     people.sign_up("Alice-Liddell")
     bob = people.sign_up("bob-the-builder")
     if way == "sign up":
@@ -134,7 +136,7 @@ def test_ones_own_name_may_be_respelt(people: People) -> None:
 
 
 def test_names_that_a_collation_takes_for_one_are_two(people: People) -> None:
-    """F20: `é` is not `e`, nor `ß` `ss`, on any database."""
+    """I3: `é` is not `e`, nor `ß` `ss`, on any database."""
     names = ["resume-2024", "résumé-2024", "strasse-27", "straße-27", "ınci-tanesi", "inci-tanesi"]
     assert len({people.sign_up(name).id for name in names}) == len(names)
 
@@ -209,7 +211,7 @@ def test_an_answer_holds_its_keys_and_no_other(people: People) -> None:
 
 
 def test_thirty_who_want_one_name_at_once_get_one_account(app: Flask) -> None:
-    """N1, F15: the database decides, and nobody sees a 5xx."""
+    """N1: the database decides, and nobody sees a 5xx."""
     start = threading.Barrier(30)
 
     def sign_up(number: int) -> int:
@@ -258,11 +260,11 @@ def test_an_old_key_still_opens_what_it_closed(app: Flask, people: People) -> No
     """D3: a new key is put in front, and a number that is written again is closed with it."""
     admin, alice, bob = people.admin(), people.sign_up(), people.sign_up()
     index = stored(app, alice.id)["mobile_index"]
-    old = app.config["FIELD_ENCRYPTION_KEYS"]
-    app.config["FIELD_ENCRYPTION_KEYS"] = ["a-new-field-encryption-key-of-the-suite", *old]
+    old = settings(app).FIELD_ENCRYPTION_KEYS
+    change_settings(app, FIELD_ENCRYPTION_KEYS=["a-new-field-encryption-key-of-the-suite", *old])
     assert admin.get(f"/users/{alice.id}").get_json()["data"]["mobile"] == MOBILE
     assert alice.patch(f"/users/{alice.id}", json={"mobile": "+86 132 0000 1111"}).status_code == 200
-    app.config["FIELD_ENCRYPTION_KEYS"] = ["a-new-field-encryption-key-of-the-suite"]
+    change_settings(app, FIELD_ENCRYPTION_KEYS=["a-new-field-encryption-key-of-the-suite"])
     assert admin.get(f"/users/{alice.id}").get_json()["data"]["mobile"] == "+86 132 0000 1111"
     assert admin.get(f"/users/{bob.id}").status_code == 500
     assert stored(app, alice.id)["mobile_index"] == index

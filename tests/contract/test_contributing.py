@@ -3,7 +3,7 @@
 import re
 from textwrap import dedent
 
-from apps import ROOT
+from apps.about import ROOT
 
 
 def test_the_view_that_it_walks_through_is_the_one_in_the_file() -> None:

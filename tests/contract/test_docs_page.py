@@ -62,7 +62,7 @@ def asked_by(origin: str, net_log: Path) -> set[str]:
 
 
 def test_the_page_shows_every_operation(page: Page) -> None:
-    """DESIGN 2: `GET /api/v1/docs`."""
+    """`GET /api/v1/docs` shows every operation of the OpenAPI document."""
     with urlopen(f"{page.server.url}/api/v1/openapi.json") as response:
         paths = json.load(response)["paths"]
     documented = sorted((method, path) for path, methods in paths.items() for method in methods)
@@ -75,13 +75,13 @@ def test_the_page_breaks_no_policy_and_logs_no_error(page: Page) -> None:
 
 
 def test_the_page_asks_this_server_alone(page: Page) -> None:
-    """I6, DESIGN 5: it works without the internet, and tells nobody who reads it."""
+    """I6: the page works without internet access and sends no request to another server."""
     assert f"{page.server.url}/api/v1/openapi.json" in page.asked
     assert [url for url in page.asked if not url.startswith(f"{page.server.url}/")] == []
 
 
 def test_every_part_of_the_page_is_there(page: Page) -> None:
-    """DESIGN 2: `GET /api/v1/docs`, with its style, script and icon."""
+    """`GET /api/v1/docs` and its style, script and icon answer 200."""
     lines = [json.loads(line) for line in page.server.log.splitlines() if line.startswith("{")]
     statuses = [line["status"] for line in lines if (line.get("route") or "").startswith("/api/v1/docs")]
     assert len(statuses) >= 4
@@ -90,7 +90,7 @@ def test_every_part_of_the_page_is_there(page: Page) -> None:
 
 @pytest.mark.stores("sqlite")
 def test_the_page_works_below_another_path(client: FlaskClient) -> None:
-    """DESIGN 5: behind a balancer that gives a part of its paths to the service (SCRIPT_NAME)."""
+    """The page works behind a balancer that maps a path prefix to the service (SCRIPT_NAME)."""
     mounted = {"SCRIPT_NAME": "/accounts"}
     links = re.findall(r'(?:src|href)="([^"]*)"', client.get("/api/v1/docs", environ_overrides=mounted).text)
     assert len(links) == 4

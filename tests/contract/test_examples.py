@@ -12,7 +12,10 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from apps import ROOT, create_app
+from apps import create_app
+from apps.about import ROOT
+from apps.commands import register_commands
+from apps.config import settings
 from apps.security.jwk import PrivateKey, make_private_key, to_public_jwk
 from apps.utils import clock
 from tests.support import live, stores
@@ -30,6 +33,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Flask:
     """The operator's view of the service: its database, with a key that signs."""
     url = stores.make_database("sqlite", tmp_path_factory.mktemp("sqlite"))
     app = create_app("testing", DATABASE_URL=url, JWT_ALGORITHM="EdDSA")
+    register_commands(app)
     rotate(app)
     return app
 
@@ -37,10 +41,10 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Flask:
 @pytest.fixture(scope="module")
 def gatehouse(app: Flask, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     names = ("JWT_ALGORITHM", "JWT_SECRET_KEY", "FIELD_INDEX_KEY")
-    settings = {f"GATEHOUSE_{name}": app.config[name] for name in names}
-    settings["GATEHOUSE_FIELD_ENCRYPTION_KEYS"] = json.dumps(app.config["FIELD_ENCRYPTION_KEYS"])
-    settings["DATABASE_URL"] = app.config["DATABASE_URL"]
-    with live.live_server(tmp_path_factory.mktemp("gatehouse"), "run", **settings) as server:
+    environment = {f"GATEHOUSE_{name}": getattr(settings(app), name) for name in names}
+    environment["GATEHOUSE_FIELD_ENCRYPTION_KEYS"] = json.dumps(settings(app).FIELD_ENCRYPTION_KEYS)
+    environment["DATABASE_URL"] = settings(app).DATABASE_URL
+    with live.live_server(tmp_path_factory.mktemp("gatehouse"), "run", **environment) as server:
         yield server.url
 
 
@@ -75,7 +79,7 @@ def test_an_access_token_is_accepted(orders: FlaskClient, person: dict[str, Any]
 
 
 def test_nothing_else_is(app: Flask, orders: FlaskClient, person: dict[str, Any]) -> None:
-    """T2, T5: a refresh token, another's key, another audience, a token that is over, none at all."""
+    """T1, T5, T6, T7: a refresh token, another's key, another audience, a token that is over, none at all."""
     access = person["access_token"]
     own, stranger = signing_key_of(app), make_private_key("EdDSA")
     claims, now = claims_of(access), int(clock.now().timestamp())

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from apps import ROOT
+from apps.about import ROOT
 
 PAGES = sorted([*ROOT.glob("README*.md"), ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)(?:#[^)]*)?\)")

@@ -11,7 +11,8 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from apps import ROOT, errors
+from apps import errors
+from apps.about import ROOT
 from tests.support import metrics, programs
 from tests.support.people import People, bearer
 

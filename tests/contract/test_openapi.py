@@ -39,7 +39,7 @@ def formats() -> FormatChecker:
 
 
 def is_integer(_checker: Any, value: Any) -> bool:
-    """Return whether `value` is an integer as it is written: JSON Schema counts 18.0 as one, SECURITY I2 does not."""
+    """Return whether `value` is an integer as it is written: JSON Schema counts 18.0 as one, I2 does not."""
     return type(value) is int
 
 

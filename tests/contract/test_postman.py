@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from apps import ROOT
+from apps.about import ROOT
 from apps.commands import postman_collection
 from apps.commands.documents import DOCS
 from apps.http import openapi
@@ -22,7 +22,7 @@ ENVIRONMENT = DOCS / "gatehouse.postman_environment.json"
 
 @pytest.mark.stores("sqlite")
 def test_the_committed_files_are_what_the_command_writes(app: Flask, tmp_path: Path) -> None:
-    """DESIGN 3: nothing is written twice. When this fails: `python manage.py postman`."""
+    """The files are generated. When this fails: `python manage.py postman`."""
     result = app.test_cli_runner().invoke(args=["postman", f"--folder={tmp_path}"])
     assert result.exit_code == 0, result.output
     written = {path.name: path.read_text() for path in tmp_path.iterdir()}
@@ -31,7 +31,7 @@ def test_the_committed_files_are_what_the_command_writes(app: Flask, tmp_path: P
 
 @pytest.mark.stores("sqlite")
 def test_every_documented_operation_is_in_the_story(app: Flask) -> None:
-    """DESIGN 3: a new room brings its step in apps/commands/postman_collection.py."""
+    """A new feature adds its step to apps/commands/postman_collection.py."""
     with app.app_context():
         document = openapi.document()
     documented = {spec["operationId"] for methods in document["paths"].values() for spec in methods.values()}
@@ -48,7 +48,7 @@ def test_newman_is_pinned_and_its_lock_names_no_host() -> None:
 
 @pytest.mark.parametrize("command", ["run", "serve"])
 def test_a_live_server_passes_the_collection_again_and_again(command: str, tmp_path: Path) -> None:
-    """DESIGN: run it with Postman; every status, envelope, key and token of the story."""
+    """The collection checks every status, envelope, key and token of the story."""
     if not programs.find("newman"):
         pytest.skip("no newman here")
     with live_server(tmp_path, command) as live:

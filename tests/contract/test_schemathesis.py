@@ -84,7 +84,7 @@ def excluded_for(case: Case) -> list[Any]:
 def says_it_strictly(body: Any) -> bool:
     """Return whether a body that fits the schema also keeps what JSON Schema cannot say.
 
-    A format is but a name to it, and 18.0 an integer, which SECURITY I2 denies.
+    It does not check formats, and it takes 18.0 for an integer, which I2 refuses.
     """
     if isinstance(body, dict):
         return all(says_it_strictly(value) and format_holds(name, value) for name, value in body.items())

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from apps import ROOT
+from apps.about import ROOT
 from tests.support import live, programs
 from tests.support.people import BIRTH, PASSWORD
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import pytest
 from flask import Flask
 
+from apps.config import settings
 from apps.http.headers import HEADERS
 from tests.faults.bench.stores import children
 from tests.support import live, programs
@@ -41,11 +42,11 @@ def deployment(app: Flask, tmp_path: Path) -> Iterator[Deployment]:
     program = programs.skip_unless_installed("nginx")
     ports = [live.free_port() for _ in range(2)]
     environment = {
-        "DATABASE_URL": app.config["DATABASE_URL"],
-        "REDIS_URL": app.config["REDIS_URL"],
+        "DATABASE_URL": settings(app).DATABASE_URL,
+        "REDIS_URL": settings(app).REDIS_URL,
         "GATEHOUSE_TRUSTED_PROXIES": "1",
-        **{f"GATEHOUSE_{name}": app.config[name] for name in ("JWT_SECRET_KEY", "FIELD_INDEX_KEY")},
-        "GATEHOUSE_FIELD_ENCRYPTION_KEYS": json.dumps(app.config["FIELD_ENCRYPTION_KEYS"]),
+        **{f"GATEHOUSE_{name}": getattr(settings(app), name) for name in ("JWT_SECRET_KEY", "FIELD_INDEX_KEY")},
+        "GATEHOUSE_FIELD_ENCRYPTION_KEYS": json.dumps(settings(app).FIELD_ENCRYPTION_KEYS),
         **{f"GATEHOUSE_{name}_LIMIT": "100000/minute" for name in ("SIGN_UP", "LOGIN", "LOGIN_ACCOUNT")},
     }
     servers: dict[int, live.Live] = {}
@@ -71,7 +72,7 @@ def deployment(app: Flask, tmp_path: Path) -> Iterator[Deployment]:
 
 
 def test_two_processes_behind_nginx_are_one_service(deployment: Deployment) -> None:
-    """K1: what one process wrote the other reads, and a logout at one holds at the other."""
+    """K4, R6: what one process wrote the other reads, and a logout at one holds at the other."""
     front = deployment.front
     signed_up = front.send("POST", "/api/v1/users/", body=sign_up_body()).body["data"]
     token = signed_up["access_token"]
@@ -97,7 +98,7 @@ def test_a_client_cannot_say_where_it_comes_from(deployment: Deployment) -> None
 
 
 def test_nginx_refuses_in_the_envelope(deployment: Deployment, tmp_path: Path) -> None:
-    """I4: too large for the service, too large for nginx, nobody there: always the same shape."""
+    """Too large for the service, too large for nginx, nobody there: always the same shape."""
     front = deployment.front
     for size in (100_000, 2_000_000):
         refused = front.send("POST", "/api/v1/users/", body=b'"' + b"x" * size + b'"')
@@ -138,7 +139,7 @@ UNREADABLE = {
 
 
 def test_what_nginx_cannot_read_it_refuses_in_the_envelope(deployment: Deployment) -> None:
-    """I4, I6: with the headers of the service, and without its own version."""
+    """I6: with the headers of the service, and without its own version."""
     front = deployment.front
     for name, (request, status, type_) in UNREADABLE.items():
         refused = exchange(front.port, request, front)

@@ -8,6 +8,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import update
 
+from apps.config import settings
 from apps.extensions import db
 from apps.models import Doubt
 from apps.utils import clock
@@ -29,7 +30,7 @@ in_each_way = pytest.mark.parametrize("cut_off", WAYS.values(), ids=WAYS)
 @pytest.fixture
 def proxy(app: Flask) -> Iterator[Proxy]:
     """What stands between Redis and the process that will be cut off."""
-    with through_proxy(app.config["REDIS_URL"]) as (proxy, url):
+    with through_proxy(settings(app).REDIS_URL) as (proxy, url):
         proxy.url = url
         yield proxy
 
@@ -96,7 +97,7 @@ def test_a_process_that_starts_heeds_a_doubt_whose_entries_may_still_live(
     with app.app_context():
         db.session.execute(update(Doubt).values(number=7, raise_time=clock.now() - timedelta(seconds=seconds)))
         db.session.commit()
-    with stores.application(database_url, app.config["REDIS_URL"]) as young:
+    with stores.application(database_url, settings(app).REDIS_URL) as young:
         assert ("cache" in at(young, alice).get("/users/").get_json()["data"]) == is_cached
 
 

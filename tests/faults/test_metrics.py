@@ -11,6 +11,7 @@ import pytest
 from flask import Flask
 
 from apps import create_app
+from apps.config import settings
 from tests.faults import redis_server, wait_until
 from tests.support import live, metrics
 from tests.support.people import bearer
@@ -45,8 +46,8 @@ def test_requests_to_any_worker_are_counted_once_and_stay_counted_when_it_is_kil
     shared = tmp_path / "tmp"
     shared.mkdir()
     environment = {
-        "DATABASE_URL": app.config["DATABASE_URL"],
-        "REDIS_URL": app.config["REDIS_URL"],
+        "DATABASE_URL": settings(app).DATABASE_URL,
+        "REDIS_URL": settings(app).REDIS_URL,
         "GATEHOUSE_METRICS_TOKEN": metrics.TOKEN,
         "TMPDIR": str(shared),
     }

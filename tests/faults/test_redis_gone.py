@@ -1,4 +1,4 @@
-"""Redis refuses, hangs, is read-only or full: the service is slower, never wrong (SECURITY 2)."""
+"""Redis refuses, hangs, is read-only or full: the service is slower, never wrong (V1)."""
 
 import random
 import time

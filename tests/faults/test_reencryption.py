@@ -15,7 +15,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import insert, select
 from werkzeug.test import TestResponse
 
-from apps.config import TestConfig
+from apps.config import TestConfig, settings
 from apps.extensions import db
 from apps.models import User
 from apps.models.user import mobile_context
@@ -23,6 +23,7 @@ from apps.security import field_encryption
 from apps.utils import clock
 from tests.support import live
 from tests.support.people import People
+from tests.support.settings import change_settings
 
 pytestmark = [pytest.mark.stores("postgresql"), pytest.mark.timeout(120)]
 
@@ -34,7 +35,7 @@ OLD, NEW = TestConfig.FIELD_ENCRYPTION_KEYS[0], "another-field-encryption-key-of
 def test_a_killed_run_is_started_again_and_no_row_is_left(app: Flask, tmp_path: Path) -> None:
     """D3: 0 rows left with the old key, none unreadable, no request refused."""
     insert_users(app)
-    app.config["FIELD_ENCRYPTION_KEYS"] = [NEW, OLD]
+    change_settings(app, FIELD_ENCRYPTION_KEYS=[NEW, OLD])
     client, stop = Client(app), threading.Event()
     thread = threading.Thread(target=client.run, args=(stop,))
     thread.start()
@@ -55,7 +56,7 @@ def test_a_killed_run_is_started_again_and_no_row_is_left(app: Flask, tmp_path: 
         thread.join()
     assert client.faults == []
     assert len(client.numbers) > 1
-    app.config["FIELD_ENCRYPTION_KEYS"] = [NEW]
+    change_settings(app, FIELD_ENCRYPTION_KEYS=[NEW])
     with app.app_context():
         numbers = {id_: field_encryption.decrypt(blob, mobile_context(id_)) for id_, blob in mobiles().items()}
     del numbers[client.admin.id]
@@ -89,9 +90,9 @@ def mobiles() -> dict[int, bytes]:
 def start(app: Flask, folder: Path) -> subprocess.Popen[str]:
     live.checkout(folder)
     environment = {
-        "DATABASE_URL": app.config["DATABASE_URL"],
+        "DATABASE_URL": settings(app).DATABASE_URL,
         "GATEHOUSE_FIELD_ENCRYPTION_KEYS": json.dumps([NEW, OLD]),
-        "GATEHOUSE_FIELD_INDEX_KEY": app.config["FIELD_INDEX_KEY"],
+        "GATEHOUSE_FIELD_INDEX_KEY": settings(app).FIELD_INDEX_KEY,
     }
     return subprocess.Popen(
         [sys.executable, "manage.py", "keys", "reencrypt", "--batch=100"],

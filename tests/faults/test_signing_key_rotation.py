@@ -14,6 +14,7 @@ import jwt
 import pytest
 from flask import Flask
 
+from apps.config import settings
 from tests.support import live
 from tests.support.people import bearer, sign_up_body
 
@@ -27,8 +28,8 @@ RELOAD = "0.5"  # seconds
 def test_rotations_refuse_no_token(app: Flask, tmp_path: Path) -> None:
     """T12: readers and refreshers go on through several rotations and the retirement of a key that signs no more."""
     environment = {
-        "DATABASE_URL": app.config["DATABASE_URL"],
-        "REDIS_URL": app.config["REDIS_URL"],
+        "DATABASE_URL": settings(app).DATABASE_URL,
+        "REDIS_URL": settings(app).REDIS_URL,
         "GATEHOUSE_JWT_ALGORITHM": "ES256",
         "GATEHOUSE_JWT_KEYS_RELOAD": RELOAD,
         "GATEHOUSE_JWT_REFRESH_ROTATION": "true",

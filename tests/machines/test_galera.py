@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
 
-from apps.database.engine import upgrade
+from apps.database.migrations import upgrade
 from apps.extensions import db
 from apps.models import User
 from apps.services import audit

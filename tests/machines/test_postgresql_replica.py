@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
 
-from apps.database.engine import upgrade
+from apps.database.migrations import upgrade
 from apps.extensions import db
 from tests.machines import servers_home, wait_until
 from tests.support import servers, stores

@@ -15,7 +15,7 @@ HEADER: Json = {"alg": "HS256", "typ": "JWT"}
 KEY = TestConfig.JWT_SECRET_KEY.encode()
 ABSENT = object()  # as the value of a claim or a header member: leave it out
 
-# What every bad token gets, to the byte (SECURITY T13).
+# The answer to every bad token, to the byte (T13).
 _BODY = (
     b'{"code":401,"data":{},"error":{"type":"invalid_token"},'
     b'"message":"The token is invalid, expired or revoked.","state":0}'

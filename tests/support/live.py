@@ -16,7 +16,7 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
-from apps import ROOT
+from apps.about import ROOT
 from tests.support.people import bearer
 
 _PATIENCE = 30  # seconds; a start takes one or two, but the suite's other half has a core too

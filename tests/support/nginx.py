@@ -16,7 +16,7 @@ from email.message import Message
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from apps import ROOT
+from apps.about import ROOT
 from tests.support import live
 from tests.support.people import bearer
 

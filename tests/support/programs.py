@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from apps import ROOT
+from apps.about import ROOT
 
 _PLACES = {
     "newman": (str(ROOT / "node_modules" / ".bin" / "newman"), "newman"),

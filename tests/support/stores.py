@@ -15,10 +15,11 @@ from sqlalchemy import update
 
 from apps import create_app
 from apps.cache.memory import MemoryCache
-from apps.database.engine import upgrade
+from apps.cache.single_process import OneProcess
+from apps.commands import register_commands
+from apps.database.migrations import upgrade
 from apps.extensions import db
 from apps.models import Doubt
-from apps.settings.embedded import OneProcess
 from tests.support.audit import NEW_HEAD, write_audit
 from tests.support.documented_client import DocumentedClient
 from tests.support.servers import create_database
@@ -81,6 +82,7 @@ def application(database_url: str, redis_url: str, **settings: Any) -> Iterator[
     """Give an application, and leave empty stores behind."""
     app = create_app("testing", **({"DATABASE_URL": database_url, "REDIS_URL": redis_url} | settings))
     app.test_client_class = DocumentedClient
+    register_commands(app)
     try:
         yield app
     finally:

@@ -15,12 +15,14 @@ from click.testing import Result
 from flask import Flask
 from sqlalchemy import text
 
-from apps import ROOT, create_app
-from apps.commands import server
+from apps import create_app
+from apps.about import ROOT
+from apps.commands import register_commands, server
 from apps.extensions import db
 from apps.http import openapi
 from tests.support import live
 from tests.support.people import BIRTH, PASSWORD, People, bearer, sign_up_body
+from tests.support.settings import change_settings
 
 STOP = 45  # seconds; granian gives a worker 30, and one that has just begun and is starved may need them
 sqlite_alone = pytest.mark.stores("sqlite")
@@ -72,7 +74,7 @@ def test_create_admin_does_not_take_a_name_twice(app: Flask, people: People) -> 
 
 
 def test_create_admin_works_before_the_first_run(tmp_path: Path) -> None:
-    """DESIGN 5: nothing configured, and no table yet."""
+    """Nothing is configured, and no table exists yet."""
     live.checkout(tmp_path)
     done = subprocess.run(
         [sys.executable, "manage.py", *admin_options()],
@@ -106,7 +108,13 @@ def all_commands(group: click.Group, *path: str) -> dict[str, click.Command]:
     return found
 
 
-COMMANDS = all_commands(create_app("testing", DATABASE_URL="sqlite://").cli)
+def registered() -> dict[str, click.Command]:
+    app = create_app("testing", DATABASE_URL="sqlite://")
+    register_commands(app)
+    return all_commands(app.cli)
+
+
+COMMANDS = registered()
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -124,7 +132,7 @@ def test_help_lists_the_commands(app: Flask) -> None:
 
 @sqlite_alone
 def test_more_than_one_worker_needs_redis(app: Flask) -> None:
-    """DESIGN 5: each would cache for itself."""
+    """Without Redis each worker would have its own cache."""
     result = invoke(app, "serve", "--workers=2")
     assert result.exit_code == 2
     assert "REDIS_URL" in result.output
@@ -137,7 +145,7 @@ def test_serve_warns_of_more_connections_than_the_database_allows(
 ) -> None:
     """F17: by what the database itself says, before the busiest hour does."""
     monkeypatch.setattr("granian.Granian.serve", lambda self, **_: None)
-    monkeypatch.setitem(app.config, "REDIS_URL", "redis://127.0.0.1:1")
+    change_settings(app, REDIS_URL="redis://127.0.0.1:1")
     result = invoke(app, "serve", "--port=0", f"--workers={workers}")
     assert result.exit_code == 0
     assert ("may open 6000 connections" in result.stderr) == is_warned
@@ -152,7 +160,7 @@ def ask(url: str, token: str | None = None, body: Any = None) -> Any:
 
 @pytest.mark.parametrize("command", ["run", "serve"])
 def test_a_server_with_nothing_configured_replays_the_transcript_and_stops(tmp_path: Path, command: str) -> None:
-    """DESIGN 5, V5: over real HTTP; SIGTERM ends it with code 0."""
+    """V5: over real HTTP; SIGTERM ends the server with exit code 0."""
     with live.live_server(tmp_path, command) as server:
         api = f"{server.url}/api/v1"
         signed_up = ask(f"{api}/users/", body=sign_up_body("12345678"))
@@ -187,7 +195,7 @@ def wait_for_worker(server: live.Live) -> None:
 
 
 def test_any_server_can_import_the_application(tmp_path: Path) -> None:
-    """DESIGN 5: `wsgi:app`, with its tables in place."""
+    """`wsgi:app` creates its tables and is ready."""
     live.checkout(tmp_path)
     code = "from wsgi import app; print(app.test_client().get('/readyz').status_code)"
     done = subprocess.run(
@@ -200,7 +208,9 @@ def test_serve_leaves_threads_for_those_who_neither_hash_nor_ask_the_database() 
     """V3, V8: whatever the profile says; and each worker counts its share of a limit."""
     names = ("GATEHOUSE_PROCESSES", "GATEHOUSE_DATABASE_POOL_SIZE", "GATEHOUSE_PASSWORD_HASH_QUEUE")
     with create_app("testing", DATABASE_URL="sqlite://", PASSWORD_HASH_CONCURRENCY=1).app_context():
-        chosen = {threads: [server._worker_settings(4, threads)[name] for name in names] for threads in (1, 4, 8, 64)}
+        chosen = {
+            threads: [server._worker_environment(4, threads)[name] for name in names] for threads in (1, 4, 8, 64)
+        }
     assert chosen == {1: ["4", "1", "0"], 4: ["4", "2", "1"], 8: ["4", "6", "5"], 64: ["4", "6", "61"]}
 
 
@@ -209,7 +219,9 @@ def test_the_workers_do_not_keep_what_only_commands_need() -> None:
     code = """
 import sys
 from apps import create_app
+from apps.commands import register_commands
 app = create_app("testing", DATABASE_URL="postgresql://nobody@127.0.0.1:1/nothing")
+register_commands(app)
 print(app.test_cli_runner().invoke(args=["serve", "--help"]).exit_code)
 print([name for name in ("alembic", "flask_migrate", "pymysql") if name in sys.modules])
 """

@@ -8,34 +8,35 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from stat import S_IMODE
 from threading import Barrier
+from typing import Any
 
 import pytest
 from flask import Flask
 from sqlalchemy import inspect, text
 
-from apps import ROOT, create_app
+from apps import create_app
+from apps.about import ROOT
+from apps.cache.single_process import OneProcess
+from apps.config import BaseConfig
+from apps.database.migrations import migrate_embedded
 from apps.extensions import db
-from apps.settings.embedded import OneProcess, fill_secrets, migrate_embedded
+from apps.settings.embedded import fill_secrets
 from tests.support import live
 
 NAMES = ["JWT_SECRET_KEY", "FIELD_ENCRYPTION_KEYS", "FIELD_INDEX_KEY"]
 
 
-def unconfigured(folder: Path, **settings: str) -> Flask:
+def fill(folder: Path, **given: str) -> dict[str, Any]:
+    """Return the secrets of a service that is configured with `given` alone."""
     app = Flask("embedded", instance_path=str(folder / "instance"))
-    app.config.update({"JWT_SECRET_KEY": "", "FIELD_ENCRYPTION_KEYS": [], "FIELD_INDEX_KEY": ""} | settings)
-    return app
-
-
-def fill(app: Flask) -> dict[str, object]:
-    fill_secrets(app, NAMES)
-    return {name: app.config[name] for name in NAMES}
+    filled = fill_secrets(app, BaseConfig(**given), NAMES)  # type: ignore[arg-type]
+    return {name: getattr(filled, name) for name in NAMES}
 
 
 def test_secrets_are_long_different_and_for_the_owner_alone(tmp_path: Path) -> None:
     """S1, S2."""
-    filled = fill(unconfigured(tmp_path))
-    secrets = [filled["JWT_SECRET_KEY"], *filled["FIELD_ENCRYPTION_KEYS"], filled["FIELD_INDEX_KEY"]]  # type: ignore[misc]
+    filled = fill(tmp_path)
+    secrets = [filled["JWT_SECRET_KEY"], *filled["FIELD_ENCRYPTION_KEYS"], filled["FIELD_INDEX_KEY"]]
     assert len(set(secrets)) == 3
     assert min(len(str(secret)) for secret in secrets) >= 43  # 256 random bits
     assert S_IMODE((tmp_path / "instance" / "secrets.json").stat().st_mode) == 0o600
@@ -45,13 +46,13 @@ def test_secrets_are_long_different_and_for_the_owner_alone(tmp_path: Path) -> N
 
 def test_secrets_are_made_once(tmp_path: Path) -> None:
     """Or every token, and every mobile number, would be lost with a restart."""
-    assert fill(unconfigured(tmp_path)) == fill(unconfigured(tmp_path))
+    assert fill(tmp_path) == fill(tmp_path)
 
 
 def test_a_configured_secret_is_left_alone(tmp_path: Path) -> None:
-    app = unconfigured(tmp_path, JWT_SECRET_KEY="configured")
-    assert fill(app)["JWT_SECRET_KEY"] == "configured"
-    assert app.config["FIELD_INDEX_KEY"]
+    filled = fill(tmp_path, JWT_SECRET_KEY="configured")
+    assert filled["JWT_SECRET_KEY"] == "configured"
+    assert filled["FIELD_INDEX_KEY"]
 
 
 def test_who_starts_at_once_has_the_same_secrets(tmp_path: Path) -> None:
@@ -59,9 +60,8 @@ def test_who_starts_at_once_has_the_same_secrets(tmp_path: Path) -> None:
         start = Barrier(4)
 
         def race(_: int, folder: Path = tmp_path / str(number), start: Barrier = start) -> str:
-            app = unconfigured(folder)
             start.wait()
-            return json.dumps(fill(app))
+            return json.dumps(fill(folder))
 
         with ThreadPoolExecutor(4) as threads:
             assert len(set(threads.map(race, range(4)))) == 1
@@ -71,8 +71,8 @@ def test_who_starts_at_once_has_the_same_secrets(tmp_path: Path) -> None:
 def test_two_processes_that_start_at_once_share_secrets_and_tables(tmp_path: Path) -> None:
     live.checkout(tmp_path)
     code = (
-        "from wsgi import app; answer = app.test_client().get('/readyz').get_json();"
-        "print(app.config['JWT_SECRET_KEY'], 'database' in answer.get('error', {}).get('fields', {}))"
+        "from apps.config import settings; from wsgi import app; answer = app.test_client().get('/readyz').get_json();"
+        "print(settings(app).JWT_SECRET_KEY, 'database' in answer.get('error', {}).get('fields', {}))"
     )
     command = [sys.executable, "-c", code]
     processes = [
@@ -85,7 +85,7 @@ def test_two_processes_that_start_at_once_share_secrets_and_tables(tmp_path: Pat
 
 
 def test_a_configured_database_is_migrated_by_hand_alone(tmp_path: Path) -> None:
-    """DESIGN 5: of many processes none should change the tables that the others work with."""
+    """With many processes, none may change the tables that the others use."""
     app = create_app("testing", DATABASE_URL=f"sqlite:///{tmp_path / 'test.sqlite3'}")
     migrate_embedded(app)
     with app.app_context():
@@ -96,7 +96,7 @@ def test_a_configured_database_is_migrated_by_hand_alone(tmp_path: Path) -> None
 @pytest.mark.stores("sqlite")
 @pytest.mark.parametrize(("pragma", "value"), [("journal_mode", "wal"), ("foreign_keys", 1), ("synchronous", 1)])
 def test_every_connection_to_sqlite_is_prepared(app: Flask, pragma: str, value: object) -> None:
-    """DESIGN 5: readers and a writer at a time, and foreign keys that hold."""
+    """Readers run beside one writer, and foreign keys are enforced."""
     with app.app_context(), db.engine.connect() as first, db.engine.connect() as second:
         answers = [connection.execute(text(f"PRAGMA {pragma}")).scalar() for connection in (first, second)]
     assert answers == [value, value]
@@ -105,7 +105,7 @@ def test_every_connection_to_sqlite_is_prepared(app: Flask, pragma: str, value: 
 def is_free(folder: Path, url: str) -> bool:
     """Whether another process, with a TMPDIR of its own, may have the database."""
     (folder / "tmp").mkdir(exist_ok=True)
-    code = "import sys; from apps.settings.embedded import OneProcess; print(OneProcess(*sys.argv[1:]).is_ours())"
+    code = "import sys; from apps.cache.single_process import OneProcess; print(OneProcess(*sys.argv[1:]).is_ours())"
     command = [sys.executable, "-c", code, url, str(folder)]
     return subprocess.check_output(command, cwd=ROOT, env=os.environ | {"TMPDIR": str(folder / "tmp")}) == b"True\n"
 

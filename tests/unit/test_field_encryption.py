@@ -7,8 +7,10 @@ from flask import Flask
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from apps.config import BaseConfig
 from apps.models.user import User, mobile_context
 from apps.security.field_encryption import Undecryptable, blind_index, decrypt, encrypt
+from tests.support.settings import change_settings
 
 OLD, NEW = "an old secret of the field's encryption", "a new secret of the field's encryption"
 CONTEXT = "users.mobile:42"
@@ -18,7 +20,7 @@ NUMBER = "13200001111"
 @pytest.fixture(autouse=True)
 def app() -> Iterator[Flask]:
     app = Flask("crypto")
-    app.config.update(FIELD_ENCRYPTION_KEYS=[OLD], FIELD_INDEX_KEY="a secret of the index", PHONE_REGION="CN")
+    app.extensions["settings"] = BaseConfig(FIELD_ENCRYPTION_KEYS=(OLD,), FIELD_INDEX_KEY="a secret of the index")
     with app.app_context():
         yield app
 
@@ -65,11 +67,11 @@ def test_a_blob_that_was_cut_or_grew_does_not_open() -> None:
 def test_the_first_key_encrypts_and_all_decrypt(app: Flask) -> None:
     """D3: a new key is put in front."""
     by_old = encrypt(NUMBER, CONTEXT)
-    app.config["FIELD_ENCRYPTION_KEYS"] = [NEW, OLD]
+    change_settings(app, FIELD_ENCRYPTION_KEYS=[NEW, OLD])
     by_new = encrypt(NUMBER, CONTEXT)
     assert by_old[1:5] != by_new[1:5]
     assert [decrypt(blob, CONTEXT) for blob in (by_old, by_new)] == [NUMBER, NUMBER]
-    app.config["FIELD_ENCRYPTION_KEYS"] = [NEW]
+    change_settings(app, FIELD_ENCRYPTION_KEYS=[NEW])
     assert decrypt(by_new, CONTEXT) == NUMBER
     with pytest.raises(Undecryptable, match="no key"):
         decrypt(by_old, CONTEXT)
@@ -78,7 +80,7 @@ def test_the_first_key_encrypts_and_all_decrypt(app: Flask) -> None:
 def test_a_key_that_only_has_the_name_of_another_does_not_open(app: Flask) -> None:
     """D1."""
     blob = encrypt(NUMBER, CONTEXT)
-    app.config["FIELD_ENCRYPTION_KEYS"] = [NEW]
+    change_settings(app, FIELD_ENCRYPTION_KEYS=[NEW])
     name_of_new = encrypt(NUMBER, CONTEXT)[1:5]
     with pytest.raises(Undecryptable, match="changed or moved"):
         decrypt(blob[:1] + name_of_new + blob[5:], CONTEXT)
@@ -95,14 +97,14 @@ def test_other_numbers_and_other_keys_have_other_indexes(app: Flask) -> None:
     """D2: who has the database alone cannot try numbers."""
     index = blind_index(NUMBER)
     assert index != blind_index("13200001112")
-    app.config["FIELD_INDEX_KEY"] = "another secret of the index"
+    change_settings(app, FIELD_INDEX_KEY="another secret of the index")
     assert index != blind_index(NUMBER)
 
 
 def test_the_index_outlives_the_encryption_key(app: Flask) -> None:
     """D2."""
     index = blind_index(NUMBER)
-    app.config["FIELD_ENCRYPTION_KEYS"] = [NEW]
+    change_settings(app, FIELD_ENCRYPTION_KEYS=[NEW])
     assert index == blind_index(NUMBER)
 
 

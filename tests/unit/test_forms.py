@@ -1,4 +1,4 @@
-"""I2, F10, F11, F12: a body is held against its form without anything being turned into something else."""
+"""I2: a body is held against its form without anything being turned into something else."""
 
 import json
 from collections.abc import Iterator
@@ -17,6 +17,7 @@ from apps.forms.login import LoginForm
 from apps.forms.user import PatchForm, SignUpForm, UpdateForm
 from tests.support.corpus import changed
 from tests.support.people import sign_up_body
+from tests.support.settings import change_settings
 
 FORMS = [SignUpForm, UpdateForm, PatchForm, LoginForm]
 
@@ -46,7 +47,7 @@ def test_the_example_of_the_documents_is_accepted(form: type[JsonForm]) -> None:
 @pytest.mark.parametrize("body", [[], "x", None, 1, True, 1.5])
 @pytest.mark.parametrize("form", FORMS)
 def test_a_body_that_is_no_object_is_refused(form: type[JsonForm], body: Any) -> None:
-    """F10: WTForms-JSON raises an error of its own for some of them."""
+    """I2: WTForms-JSON raises an error of its own for some of them."""
     assert faults(form, body) == {"body": ["The body must be a JSON object."]}
 
 
@@ -76,7 +77,7 @@ def test_a_body_that_is_no_object_is_refused(form: type[JsonForm], body: Any) ->
 )
 @pytest.mark.parametrize("form", [SignUpForm, PatchForm])
 def test_no_value_becomes_another(form: type[JsonForm], path: tuple[str, ...], value: Any, fault: str) -> None:
-    """F11: the type must be the JSON type, and a name a name of the form."""
+    """I2: the type must be the JSON type, and a name a name of the form."""
     expected: Any = [fault]
     for name in reversed(path):
         expected = {name: expected}
@@ -150,7 +151,7 @@ def test_a_password_is_taken_exactly_as_sent(password: str) -> None:
 @pytest.mark.parametrize("minimum", [0, 1, 18, 150])
 def test_the_least_age_is_a_setting(app: Flask, minimum: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Zero is an age: to InputRequired it is nothing."""
-    monkeypatch.setitem(app.config, "MINIMUM_AGE", minimum)
+    change_settings(app, MINIMUM_AGE=minimum)
     body = changed(sign_up_body(), ("info", "age"), minimum)
     assert read_form(SignUpForm, json.dumps(body).encode()).values()["age"] == minimum
     assert list(faults(SignUpForm, changed(body, ("info", "age"), minimum - 1))) == ["info"]
@@ -163,7 +164,7 @@ def test_an_info_is_needed_where_a_field_of_it_is() -> None:
 
 
 def test_another_application_wraps_wtforms_no_deeper() -> None:
-    """F12: every call of `wtforms_json.init()` wraps WTForms once more, and a thousand overflow the stack."""
+    """Every call of `wtforms_json.init()` wraps WTForms once more, and a thousand overflow the stack."""
     before = Field.process, FormField.process
     create_app("testing")
     assert (Field.process, FormField.process) == before

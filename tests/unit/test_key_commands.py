@@ -46,7 +46,7 @@ def test_an_unknown_key_is_not_retired(app: Flask, kid: str) -> None:
 
 @pytest.mark.parametrize("what", ["generate", "rotate"])
 def test_with_hs256_there_is_no_key_to_make(app: Flask, what: str) -> None:
-    """T3: the secret is a setting."""
+    """T11: the secret is a setting."""
     assert "JWT_ALGORITHM is HS256" in refusal(app, "keys", what)
 
 

@@ -11,7 +11,8 @@ from alembic.script import ScriptDirectory
 from click.testing import Result
 from flask import Flask
 
-from apps import ROOT, create_app
+from apps import create_app
+from apps.about import ROOT
 from apps.extensions import db
 from apps.models import User
 from tests.support import servers, stores
@@ -180,7 +181,7 @@ def test_the_audit_is_append_only_at_every_step(app: Flask) -> None:
 
 @pytest.mark.stores("sqlite")
 def test_ids_are_never_given_out_twice_after_a_migration_either(app: Flask) -> None:
-    """F1, T8: SQLite changes a table by making another one."""
+    """T8: SQLite changes a table by making another one."""
     for command in (["upgrade"], ["downgrade", FIRST], ["upgrade"]):
         migrate(app, *command)
         with app.app_context():

@@ -64,7 +64,7 @@ def test_a_part_of_the_username_is_no_reason(switched_on: Flask) -> None:
 
 
 def test_it_is_on_in_production_alone() -> None:
-    """P5; DESIGN 2: the tutorial's `12345678` goes on working."""
+    """P5: the tutorial's `12345678` still works in `development`."""
     assert (ProdConfig.PASSWORD_BLOCKLIST, DevConfig.PASSWORD_BLOCKLIST) == (True, False)
     with create_app("testing", DATABASE_URL="sqlite://").app_context():
         assert not is_refused("12345678", "12345678")

@@ -18,6 +18,7 @@ from apps import create_app
 from apps.config import BaseConfig, DevConfig, ProdConfig
 from apps.errors import Overloaded
 from apps.security import password_hash
+from tests.support.settings import change_settings
 
 PASSWORD = "correct horse battery"
 PHC = re.compile(r"\$argon2id\$v=19\$m=(\d+),t=(\d+),p=(\d+)\$[A-Za-z0-9+/]{22}\$[A-Za-z0-9+/]{43}")
@@ -42,7 +43,7 @@ def test_the_cost_is_at_least_what_owasp_asks_for(profile: type[BaseConfig]) -> 
 
 def test_a_hash_is_argon2id_of_the_configured_cost_with_a_salt(app: Flask) -> None:
     """P1: 128 bits of salt, 256 of hash."""
-    app.config.update(PASSWORD_MEMORY_COST=19_456, PASSWORD_TIME_COST=2)
+    change_settings(app, PASSWORD_MEMORY_COST=19_456, PASSWORD_TIME_COST=2)
     cost = PHC.fullmatch(password_hash.make(PASSWORD))
     assert cost
     assert cost.groups() == ("19456", "2", "1")
@@ -90,7 +91,7 @@ def test_what_is_no_hash_matches_nothing(app: Flask, stored: str | None) -> None
 @pytest.mark.parametrize("pepper", ["", PEPPER])
 def test_every_byte_of_a_password_counts(app: Flask, password: str, other: str, pepper: str) -> None:
     """P4: bcrypt would stop at byte 72 and at NUL."""
-    app.config["PASSWORD_PEPPER"] = pepper
+    change_settings(app, PASSWORD_PEPPER=pepper)
     stored = password_hash.make(password)
     assert password_hash.matches(password, stored)
     assert not password_hash.matches(other, stored)
@@ -100,7 +101,7 @@ def test_every_byte_of_a_password_counts(app: Flask, password: str, other: str, 
 @pytest.mark.parametrize("password", ["é", "Å", "각", "ñandú", "ệ"])
 def test_composed_and_decomposed_text_is_one_password(app: Flask, password: str, pepper: str) -> None:
     """P4: RFC 8265, 4.2."""
-    app.config["PASSWORD_PEPPER"] = pepper
+    change_settings(app, PASSWORD_PEPPER=pepper)
     forms = {normalize("NFC", password), normalize("NFD", password)}
     assert len(forms) == 2
     assert all(password_hash.matches(one, password_hash.make(other)) for one in forms for other in forms)
@@ -108,22 +109,22 @@ def test_composed_and_decomposed_text_is_one_password(app: Flask, password: str,
 
 def test_without_its_pepper_a_hash_matches_nothing(app: Flask) -> None:
     """P1: a stolen table alone cannot be guessed at."""
-    app.config["PASSWORD_PEPPER"] = PEPPER
+    change_settings(app, PASSWORD_PEPPER=PEPPER)
     stored = password_hash.make(PASSWORD)
     assert password_hash.matches(PASSWORD, stored)
     for other in ("", PEPPER + "!", PEPPER[:-1]):
-        app.config["PASSWORD_PEPPER"] = other
+        change_settings(app, PASSWORD_PEPPER=other)
         assert not password_hash.matches(PASSWORD, stored)
 
 
 @pytest.mark.parametrize(
     ("setting", "value", "is_outdated"),
-    [("MEMORY", 8, False), ("MEMORY", 16, True), ("TIME", 2, True), ("PARALLELISM", 2, True)],
+    [("MEMORY_COST", 8, False), ("MEMORY_COST", 16, True), ("TIME_COST", 2, True), ("PARALLELISM", 2, True)],
 )
 def test_a_hash_of_another_cost_is_outdated(app: Flask, setting: str, value: int, is_outdated: bool) -> None:
     """P2."""
     stored = password_hash.make(PASSWORD)
-    app.config[f"PASSWORD_{setting}_COST" if setting != "PARALLELISM" else "PASSWORD_PARALLELISM"] = value
+    change_settings(app, **{f"PASSWORD_{setting}": value})
     assert password_hash.is_outdated(stored) == is_outdated
     assert password_hash.matches(PASSWORD, stored)
 
@@ -156,9 +157,9 @@ def test_a_wrong_password_costs_the_same_work_after_the_parameters_rose(
     app: Flask, work: list[int], memory: int, passes: int, lanes: int
 ) -> None:
     """E1: else whoever has not logged in since could be told from who does not exist."""
-    app.config.update(PASSWORD_MEMORY_COST=64, PASSWORD_TIME_COST=2)
+    change_settings(app, PASSWORD_MEMORY_COST=64, PASSWORD_TIME_COST=2)
     stored = password_hash.make(PASSWORD)
-    app.config.update(PASSWORD_MEMORY_COST=memory, PASSWORD_TIME_COST=passes, PASSWORD_PARALLELISM=lanes)
+    change_settings(app, PASSWORD_MEMORY_COST=memory, PASSWORD_TIME_COST=passes, PASSWORD_PARALLELISM=lanes)
     password_hash.matches(PASSWORD, None)  # which makes the hash of nobody first
     costs = []
     for known in (None, stored):
@@ -173,7 +174,7 @@ def test_a_wrong_password_costs_the_same_work_after_the_parameters_rose(
 
 def test_a_turn_is_given_back_whatever_comes_of_it(app: Flask) -> None:
     """V8: or the service would answer 503 for ever."""
-    app.config.update(PASSWORD_HASH_CONCURRENCY=1, PASSWORD_HASH_QUEUE=0)
+    change_settings(app, PASSWORD_HASH_CONCURRENCY=1, PASSWORD_HASH_QUEUE=0)
     password_hash.init_app(app)
     stored = password_hash.make(PASSWORD)
     for _ in range(3):
@@ -186,8 +187,8 @@ def test_a_turn_is_given_back_whatever_comes_of_it(app: Flask) -> None:
 
 def test_whoever_waits_too_long_for_a_turn_is_refused(app: Flask) -> None:
     """V8: and leaves the queue."""
-    app.config.update(PASSWORD_HASH_CONCURRENCY=1, PASSWORD_HASH_QUEUE=1)
-    app.config["PASSWORD_HASH_TIMEOUT"] = timedelta(milliseconds=10)
+    change_settings(app, PASSWORD_HASH_CONCURRENCY=1, PASSWORD_HASH_QUEUE=1)
+    change_settings(app, PASSWORD_HASH_TIMEOUT=timedelta(milliseconds=10))
     password_hash.init_app(app)
     free = threading.Event()
     app.extensions["hashing"].threads.submit(free.wait)
@@ -200,7 +201,7 @@ def test_whoever_waits_too_long_for_a_turn_is_refused(app: Flask) -> None:
 
 def test_only_the_threads_that_hash_hold_the_memory_of_hashes(app: Flask) -> None:
     """V8: a request's own thread never makes one, so there are no more of them than may run at a time."""
-    app.config.update(PASSWORD_HASH_CONCURRENCY=2)
+    change_settings(app, PASSWORD_HASH_CONCURRENCY=2)
     password_hash.init_app(app)
 
     def act(_: int) -> str:

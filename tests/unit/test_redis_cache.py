@@ -96,7 +96,7 @@ def test_a_late_answer_is_never_taken_for_another_one(server: redis.Redis, proxy
 def test_after_one_failure_no_call_waits_for_redis(
     cache: RedisCache, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """V1, F16."""
+    """V1."""
     monkeypatch.setattr(redis_cache, "_PROBE_INTERVAL", 60)
     proxy.is_silent = True
     assert look(cache, "k") == [None]

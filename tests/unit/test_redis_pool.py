@@ -73,7 +73,7 @@ def test_what_is_not_there_is_told_at_once(proxy: Proxy) -> None:
 
 
 def test_no_answer_is_waited_for_longer_than_the_timeout(own: RedisServer) -> None:
-    """V1, F16: nor once more on another connection."""
+    """V1: nor once more on another connection."""
     client = hold(own.url, 3)
     own.freeze()
     started = time.monotonic()

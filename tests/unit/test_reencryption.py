@@ -14,6 +14,7 @@ from apps.security import field_encryption
 from apps.services import reencryption
 from tests.support.keys import command, rotate
 from tests.support.people import People, Person
+from tests.support.settings import change_settings
 
 each = pytest.mark.stores("sqlite", "postgresql", "mariadb")
 OLD, NEW = TestConfig.FIELD_ENCRYPTION_KEYS[0], "another-field-encryption-key-of-the-suite"
@@ -33,7 +34,7 @@ def test_every_field_gets_the_new_key_while_people_change_theirs(app: Flask, peo
     """D3: stopped midway and started again; nobody's number is lost, nor is a version or a session touched."""
     rotate(app)
     everybody = [people.sign_up(mobile=f"132000{number:05}") for number in range(12)]
-    app.config["FIELD_ENCRYPTION_KEYS"] = [NEW, OLD]
+    change_settings(app, FIELD_ENCRYPTION_KEYS=[NEW, OLD])
     etags = [person.get("/users/").headers["ETag"] for person in everybody]
     with app.app_context():
         run = reencryption.reencrypt(batch=5)
@@ -43,7 +44,7 @@ def test_every_field_gets_the_new_key_while_people_change_theirs(app: Flask, peo
     assert changed.patch(f"/users/{changed.id}", json={"mobile": "13299999999"}).status_code == 200
     assert command(app, "keys", "reencrypt", "--batch=5")[-1] == "encrypted 7 anew"  # six users, and the signing key
     assert len(keys_of(app)) == 1
-    app.config.update(FIELD_ENCRYPTION_KEYS=[NEW], CACHE_PREFIX="a CACHE_TTL later")
+    change_settings(app, FIELD_ENCRYPTION_KEYS=[NEW], CACHE_PREFIX="a CACHE_TTL later")
     for number, person in enumerate(everybody):
         read = person.get(f"/users/{person.id}")
         expected = "13299999999" if person is changed else f"132000{number:05}"
@@ -56,7 +57,7 @@ def test_every_field_gets_the_new_key_while_people_change_theirs(app: Flask, peo
 def test_a_change_between_the_look_and_the_writing_wins(app: Flask, people: People) -> None:
     """D3: the row is replaced only if it still is what was read."""
     alice = people.sign_up(mobile="13200001111")
-    app.config["FIELD_ENCRYPTION_KEYS"] = [NEW, OLD]
+    change_settings(app, FIELD_ENCRYPTION_KEYS=[NEW, OLD])
     with app.app_context():
         before = db.session.scalar(select(User.mobile_ciphertext))
         row = User.__table__.c
@@ -73,7 +74,7 @@ def test_a_change_between_the_look_and_the_writing_wins(app: Flask, people: Peop
 def test_a_new_index_key_finds_everybody_again(app: Flask, people: People) -> None:
     """D2, D3."""
     alice, admin = people.sign_up(mobile="13255556666"), people.admin()
-    app.config["FIELD_INDEX_KEY"] = "another-field-index-key-of-the-suite"
+    change_settings(app, FIELD_INDEX_KEY="another-field-index-key-of-the-suite")
     found = admin.get("/admin/users?mobile=13255556666").get_json()["data"]["data"]
     assert found == []
     command(app, "keys", "reencrypt")
@@ -92,7 +93,7 @@ def test_the_check_fails_while_rows_need_a_key_that_is_not_there(
     for _ in range(3):
         people.sign_up()
     (old_id,) = (key.hex() for key in keys_of(app))
-    app.config["FIELD_ENCRYPTION_KEYS"] = [NEW]
+    change_settings(app, FIELD_ENCRYPTION_KEYS=[NEW])
     with app.app_context():
         new_id = field_encryption.key_ids()[0].hex()
     result = app.test_cli_runner().invoke(args=["keys", "check"])
@@ -104,10 +105,10 @@ def test_the_check_fails_while_rows_need_a_key_that_is_not_there(
             "Error: 4 rows need a key that is not configured",
         ],
     )
-    app.config["FIELD_ENCRYPTION_KEYS"] = [NEW, OLD]
+    change_settings(app, FIELD_ENCRYPTION_KEYS=[NEW, OLD])
     assert command(app, "keys", "check")[1] == f"{old_id}  decrypts  3 users, 1 signing keys"
     command(app, "keys", "reencrypt")
-    app.config["FIELD_ENCRYPTION_KEYS"] = [NEW]
+    change_settings(app, FIELD_ENCRYPTION_KEYS=[NEW])
     assert command(app, "keys", "check") == [f"{new_id}  encrypts  3 users, 1 signing keys"]
 
 
@@ -127,11 +128,11 @@ def test_a_new_key_behind_the_old_one_breaks_no_process_that_has_it_there(app: F
     """D3: the steps of docs/data.md, in each of which processes before and after it read each other's rows."""
     steps = [[OLD], [OLD, NEW], [NEW, OLD], [NEW]]
     for before, after in itertools.pairwise(steps):
-        app.config["CACHE_PREFIX"] = f"step {len(after)} {after[0]}"
+        change_settings(app, CACHE_PREFIX=f"step {len(after)} {after[0]}")
         for writes, reads in ((before, after), (after, before)):
-            app.config["FIELD_ENCRYPTION_KEYS"] = writes
+            change_settings(app, FIELD_ENCRYPTION_KEYS=writes)
             person = people.sign_up()
-            app.config |= {"FIELD_ENCRYPTION_KEYS": reads, "CACHE_PREFIX": f"{person.id}"}
+            change_settings(app, FIELD_ENCRYPTION_KEYS=reads, CACHE_PREFIX=f"{person.id}")
             assert person.get("/users/").get_json()["data"]["mobile"] == "13200001111"
         if after == [NEW, OLD]:
             command(app, "keys", "reencrypt")

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from apps import ROOT, create_app
-from apps.config import BaseConfig, config
+from apps import create_app
+from apps.about import ROOT
+from apps.config import BaseConfig, config, settings
 from apps.settings import checks, reader
 from apps.settings.reader import InvalidSettings
 from tests.support import live
@@ -103,7 +104,7 @@ def test_an_origin_is_a_scheme_a_host_and_perhaps_a_port(origin: str) -> None:
 
 def test_every_origin_that_a_browser_sends_may_be_listed() -> None:
     """I7."""
-    assert create_app("development", **FINE, CORS_ORIGINS=ORIGINS).config["CORS_ORIGINS"] == ORIGINS
+    assert tuple(ORIGINS) == settings(create_app("development", **FINE, CORS_ORIGINS=ORIGINS)).CORS_ORIGINS
 
 
 @pytest.mark.parametrize(("name", "given"), WEAK.values(), ids=WEAK)
@@ -134,7 +135,7 @@ def test_the_profile_of_the_suite_is_for_code_to_ask_for(monkeypatch: pytest.Mon
     monkeypatch.setenv("GATEHOUSE_PROFILE", "testing")
     with pytest.raises(InvalidSettings, match=r"GATEHOUSE_PROFILE: must be one of development, production$"):
         create_app()
-    assert create_app("testing", DATABASE_URL="sqlite://").config["PASSWORD_MEMORY_COST"] == 8
+    assert settings(create_app("testing", DATABASE_URL="sqlite://")).PASSWORD_MEMORY_COST == 8
 
 
 def test_the_default_region_is_one_and_costs_no_start_the_list_of_all(tmp_path: Path) -> None:

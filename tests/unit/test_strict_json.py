@@ -1,4 +1,4 @@
-"""I2, F9, F10: JSON that two parsers could read differently, or choke on, is refused before anybody reads it."""
+"""I2: JSON that two parsers could read differently, or choke on, is refused before anybody reads it."""
 
 import json
 import time
@@ -90,7 +90,7 @@ def test_the_limits_themselves_are_allowed() -> None:
 @settings(deadline=None)
 @given(st.binary() | st.text().map(str.encode) | st.text('[]{}",:\\u0d8e1-.ntrf ').map(str.encode))
 def test_no_bytes_raise_another_error(body: bytes) -> None:
-    """I1, F9: whatever comes, the caller sees an object or `NotStrictJson`."""
+    """I1: whatever comes, the caller sees an object or `NotStrictJson`."""
     with suppress(NotStrictJson):
         assert isinstance(parse(body), dict)
 

@@ -16,7 +16,7 @@ from apps.forms.admin import UserListQuery
 from apps.forms.audit import AuditQuery
 from apps.forms.introspection import TokenForm
 from apps.forms.urlencoded import QueryForm, read_query, read_urlencoded
-from apps.http.converters import MOST
+from apps.utils.ids import MAX_ID
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_a_number_is_ascii_digits(text: str) -> None:
     assert list(faults(AuditQuery, f"limit={text.replace('+', '%2B')}")) == ["limit"]
 
 
-@pytest.mark.parametrize(("name", "most"), [("limit", 100), ("cursor", MOST), ("user_id", MOST)])
+@pytest.mark.parametrize(("name", "most"), [("limit", 100), ("cursor", MAX_ID), ("user_id", MAX_ID)])
 def test_a_number_has_bounds(name: str, most: int) -> None:
     """The largest id is one: 19 digits."""
     assert read_query(AuditQuery, arguments(f"{name}=1&")) == {name: 1}

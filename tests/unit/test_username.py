@@ -1,4 +1,4 @@
-"""F20, I3: usernames in any script, each with one canonical form (RFC 8265; Unicode TS 39)."""
+"""I3: usernames in any script, each with one canonical form (RFC 8265; Unicode TS 39)."""
 
 import time
 import unicodedata

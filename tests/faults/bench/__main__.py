@@ -5,7 +5,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from apps import ROOT
+from apps.about import ROOT
 from tests.faults.bench.load import NO_ANSWER
 from tests.faults.bench.run import Verdict, run
 

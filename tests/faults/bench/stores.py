@@ -10,7 +10,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from apps import create_app
-from apps.database.engine import upgrade
+from apps.database.migrations import upgrade
 from tests.faults import wait_until
 from tests.support import servers
 
