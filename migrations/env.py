@@ -3,7 +3,7 @@
 from alembic import context
 from sqlalchemy import Connection
 
-from apps.database.timeouts import set_patience
+from apps.database.timeouts import set_socket_timeout
 from apps.extensions import db
 
 LOCK_TIMEOUT = "5s"  # a migration that cannot have its lock gives up, rather than stop every request behind it
@@ -13,7 +13,7 @@ def run() -> None:
     """Run what the command line asks for, each migration in a transaction where the database can."""
     with db.engine.connect() as connection:
         driver = connection.connection.dbapi_connection
-        set_patience(driver, None)
+        set_socket_timeout(driver, None)
         if connection.dialect.name == "postgresql":
             connection.exec_driver_sql(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
             connection.exec_driver_sql("SET statement_timeout = 0")

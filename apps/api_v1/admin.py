@@ -8,8 +8,8 @@ import msgspec
 from flask import Response
 from flask.views import MethodView
 
+from apps.api_v1.answers import NoAnswer, if_match, requester_of
 from apps.api_v1.blueprint import api_v1
-from apps.api_v1.user import NoAnswer, author_of
 from apps.errors import ConcurrentUpdate, LastAdmin, StaleVersion, UserNotFound
 from apps.forms.admin import RoleForm, UserListQuery
 from apps.http.contract import Policy
@@ -17,8 +17,9 @@ from apps.http.endpoint import endpoint
 from apps.models import User
 from apps.security.field_encryption import Undecryptable
 from apps.services import admin
-from apps.services.token import Identity
-from apps.services.user import delete_user, read_user
+from apps.services.account import read_user
+from apps.services.identity_cache import Identity
+from apps.services.user import delete_user
 from apps.utils.response import HttpResponse
 
 logger = logging.getLogger(__name__)
@@ -48,9 +49,15 @@ _CHANGE_ERRORS = (UserNotFound, LastAdmin, StaleVersion, ConcurrentUpdate)
 
 
 def _account(user: User) -> AccountAnswer:
-    is_blocked = user.block_time is not None
     return AccountAnswer(
-        *(user.id, user.username, user.age, _mobile(user), user.role, is_blocked, user.create_time, user.update_time)
+        id=user.id,
+        username=user.username,
+        age=user.age,
+        mobile=_mobile(user),
+        role=user.role,
+        blocked=user.block_time is not None,
+        create_time=user.create_time,
+        update_time=user.update_time,
     )
 
 
@@ -88,7 +95,7 @@ def list_users(identity: Identity, query: dict[str, Any]) -> Response:  # noqa: 
 )
 def block(user_id: int, identity: Identity) -> Response:
     """Block a user: all sessions end, and no login succeeds."""
-    return _answer_account(admin.block_user(user_id, author_of(identity)))
+    return _answer_account(admin.block_user(user_id, requester_of(identity), if_match()))
 
 
 @api_v1.post("/admin/users/<id:user_id>/unblock")
@@ -101,7 +108,7 @@ def block(user_id: int, identity: Identity) -> Response:
 )
 def unblock(user_id: int, identity: Identity) -> Response:
     """Unblock a user."""
-    return _answer_account(admin.unblock_user(user_id, author_of(identity)))
+    return _answer_account(admin.unblock_user(user_id, requester_of(identity), if_match()))
 
 
 @api_v1.put("/admin/users/<id:user_id>/role")
@@ -115,14 +122,14 @@ def unblock(user_id: int, identity: Identity) -> Response:
 )
 def change_role(user_id: int, identity: Identity, form: RoleForm) -> Response:
     """Change a user's role."""
-    return _answer_account(admin.change_role(user_id, form.data["role"], author_of(identity)))
+    return _answer_account(admin.change_role(user_id, form.data["role"], requester_of(identity), if_match()))
 
 
 @api_v1.delete("/admin/users/<id:user_id>/sessions")
 @endpoint(policy=Policy.ADMIN, token="access", answer=NoAnswer, errors=(UserNotFound, StaleVersion))
 def end_sessions(user_id: int, identity: Identity) -> Response:
     """End every session of a user."""
-    admin.end_sessions_of(user_id, author_of(identity))
+    admin.end_sessions_of(user_id, requester_of(identity), if_match())
     return HttpResponse.success()
 
 
@@ -143,7 +150,7 @@ class AccountAPI(MethodView):
     )
     def delete(self, user_id: int, identity: Identity) -> Response:
         """Delete a user."""
-        delete_user(user_id, author_of(identity))
+        delete_user(user_id, requester_of(identity), if_match())
         return HttpResponse.success(message=f"delete user success: {user_id}")
 
 

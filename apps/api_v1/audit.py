@@ -13,7 +13,7 @@ from apps.http.contract import Policy
 from apps.http.endpoint import endpoint
 from apps.models import AuditEvent
 from apps.services.audit import read_events
-from apps.services.token import Identity
+from apps.services.identity_cache import Identity
 from apps.utils.response import HttpResponse
 
 _PAGE = 50

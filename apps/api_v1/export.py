@@ -12,7 +12,7 @@ from apps.http.contract import Policy
 from apps.http.endpoint import endpoint
 from apps.models import AuditEvent
 from apps.services import export as exports
-from apps.services.token import Identity
+from apps.services.identity_cache import Identity
 from apps.utils.response import HttpResponse
 
 

@@ -3,8 +3,8 @@
 import msgspec
 from flask import Response
 
+from apps.api_v1.answers import NoAnswer
 from apps.api_v1.blueprint import api_v1
-from apps.api_v1.user import NoAnswer
 from apps.forms.introspection import TokenForm
 from apps.http.contract import Policy
 from apps.http.endpoint import endpoint

@@ -2,8 +2,8 @@
 
 from flask import Response
 
+from apps.api_v1.answers import LoginAnswer, answer_login
 from apps.api_v1.blueprint import api_v1
-from apps.api_v1.user import LoginAnswer, answer_login
 from apps.errors import NoSigningKey, WrongCredentials
 from apps.forms.login import LoginForm
 from apps.http.client_address import client_device

@@ -2,14 +2,14 @@
 
 from flask import Response
 
+from apps.api_v1.answers import NoAnswer
 from apps.api_v1.blueprint import api_v1
-from apps.api_v1.user import NoAnswer
 from apps.errors import UserNotFound, WeakPassword, WrongCredentials
 from apps.forms.password import PasswordForm
 from apps.http.contract import Policy
 from apps.http.endpoint import endpoint
-from apps.services.token import Identity
-from apps.services.user import change_password
+from apps.services.identity_cache import Identity
+from apps.services.password import change_password
 from apps.utils.response import HttpResponse
 
 

@@ -5,15 +5,15 @@ from datetime import datetime
 import msgspec
 from flask import Response
 
+from apps.api_v1.answers import NoAnswer
 from apps.api_v1.blueprint import api_v1
-from apps.api_v1.user import NoAnswer
 from apps.errors import SessionNotFound
 from apps.forms.session import LogoutForm
 from apps.http import cookies
 from apps.http.contract import Policy
 from apps.http.endpoint import endpoint
 from apps.services import session as sessions
-from apps.services.token import Identity
+from apps.services.identity_cache import Identity
 from apps.utils.response import HttpResponse
 
 
@@ -38,12 +38,16 @@ class SessionListAnswer(msgspec.Struct):
 @endpoint(policy=Policy.SELF, token="access", answer=SessionListAnswer)
 def list_sessions(identity: Identity) -> Response:
     """List your live sessions."""
-    rows = sessions.list_sessions(identity.user.id)
     answers = [
         SessionAnswer(
-            row.id, row.user_agent, row.address, row.create_time, row.last_used_time, row.id == identity.session.id
+            id=row.id,
+            device=row.user_agent,
+            address=row.address,
+            create_time=row.create_time,
+            last_used_time=row.last_used_time,
+            current=row.id == identity.session.id,
         )
-        for row in rows
+        for row in sessions.list_sessions(identity.user.id)
     ]
     return HttpResponse.success(SessionListAnswer(answers))
 
@@ -60,7 +64,7 @@ def end_session(session_id: str, identity: Identity) -> Response:
 @endpoint(policy=Policy.SELF, token="access", answer=NoAnswer)
 def end_other_sessions(identity: Identity) -> Response:
     """End all your sessions but this one."""
-    sessions.end_all_sessions(identity.user.id, identity.session.id, "ended_by_user")
+    sessions.end_sessions(identity.user.id, "others", "ended_by_user", identity.session.id)
     return HttpResponse.success()
 
 
@@ -68,10 +72,8 @@ def end_other_sessions(identity: Identity) -> Response:
 @endpoint(policy=Policy.SELF, token="access", form=LogoutForm, answer=NoAnswer)
 def logout(identity: Identity, form: LogoutForm) -> Response:
     """Log out: end this session or, with `{"everywhere": true}`, all of yours."""
-    if form.everywhere.data:
-        sessions.end_all_sessions(identity.user.id, None, "logout")
-    else:
-        sessions.end_session(identity.session.id, "logout")
+    scope: sessions.Scope = "all" if form.everywhere.data else "this"
+    sessions.end_sessions(identity.user.id, scope, "logout", identity.session.id)
     return _answer_log_out()
 
 

@@ -2,13 +2,13 @@
 
 from flask import Response
 
+from apps.api_v1.answers import RefreshAnswer, answer_tokens
 from apps.api_v1.blueprint import api_v1
-from apps.api_v1.user import RefreshAnswer, answer_tokens
 from apps.errors import NoSigningKey
 from apps.http.contract import Policy
 from apps.http.endpoint import endpoint
 from apps.services import token as tokens
-from apps.services.token import Identity
+from apps.services.identity_cache import Identity
 
 
 @api_v1.post("/refresh")

@@ -2,55 +2,51 @@
 
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from apps.cache.single_process import OneProcess
+from cachetools import TLRUCache
+
+from apps.cache.single_process import SingleProcess
 from apps.errors import SecondProcess
 
-_MOST_ENTRIES = 100_000  # about 50 MB; the entry that was stored first goes first
+_MAX_ENTRIES = 100_000  # about 50 MB; then the least recently used entry is dropped
+
+_Entry = tuple[float, int, str]  # seconds to live, version, value
 
 
 class MemoryCache:
-    """A bounded dict whose entries expire; only the one process that serves may have it."""
+    """A bounded dict whose entries expire. Only a single serving process may use it."""
 
-    def __init__(self, one_process: OneProcess) -> None:
-        self._one_process = one_process
-        self._entries: OrderedDict[str, tuple[float, int, str]] = OrderedDict()
+    def __init__(self, single_process: SingleProcess) -> None:
+        self._single_process = single_process
+        self._entries: TLRUCache[str, _Entry] = TLRUCache(_MAX_ENTRIES, _expiry, time.monotonic)
         self._lock = threading.Lock()
+        self.on_lookup: Callable[[int, int], None] | None = None  # called with the numbers of hits and of misses
 
     def get_many(self, keys: Sequence[str], _lease: object = None) -> list[tuple[int, str] | None]:
         """Return a (version, value) or None for each key. Raises `SecondProcess`."""
-        self._require_one_process()
-        return [self._get(key) for key in keys]
-
-    def _get(self, key: str) -> tuple[int, str] | None:
-        entry = self._entries.get(key)
-        if entry is None or entry[0] <= time.monotonic():
-            return None
-        return entry[1:]
+        self._require_single_process()
+        with self._lock:
+            found = [self._get(key) for key in keys]
+        if self.on_lookup:
+            self.on_lookup(len(keys) - found.count(None), found.count(None))
+        return found
 
     def put(self, entries: Sequence[tuple[str, int, str]], seconds: float) -> bool:
-        """Store each unless a later version is there. Raises `SecondProcess`."""
-        self._require_one_process()
+        """Store each entry unless a later version is present. Raises `SecondProcess`."""
+        self._require_single_process()
         with self._lock:
             for key, version, value in entries:
                 known = self._get(key)
                 if known is None or known[0] <= version:
-                    self._store(key, (time.monotonic() + seconds, version, value))
+                    self._entries[key] = (seconds, version, value)
         return True
 
     def fill(self, entries: Sequence[tuple[str, int, str]], seconds: float, _lease: object) -> None:
-        """Store what was only read; nothing here is flushed, so no lease is needed."""
+        """Store what was read. Nothing flushes this cache, so no lease is needed."""
         self.put(entries, seconds)
 
-    def _store(self, key: str, entry: tuple[float, int, str]) -> None:
-        self._entries[key] = entry
-        self._entries.move_to_end(key)
-        if len(self._entries) > _MOST_ENTRIES:
-            self._entries.popitem(last=False)
-
-    def distrust(self, reason: str) -> None:
+    def invalidate_all(self, reason: str) -> None:
         """Do nothing: no other process writes to the database."""
 
     def forget(self, key: str) -> None:
@@ -59,9 +55,17 @@ class MemoryCache:
             self._entries.pop(key, None)
 
     def ping(self) -> bool:
-        """Whether this process may serve."""
-        return self._one_process.is_ours()
+        """Return True if this process may serve."""
+        return self._single_process.is_ours()
 
-    def _require_one_process(self) -> None:
-        if not self._one_process.is_ours():
+    def _get(self, key: str) -> tuple[int, str] | None:
+        entry = self._entries.get(key)
+        return entry and entry[1:]
+
+    def _require_single_process(self) -> None:
+        if not self._single_process.is_ours():
             raise SecondProcess
+
+
+def _expiry(_key: str, entry: _Entry, now: float) -> float:
+    return now + entry[0]

@@ -1,10 +1,10 @@
 """A cache in Redis or Valkey that may hang, vanish or come back at any moment without a wrong answer.
 
-One failure opens the breaker: from then on no request waits for Redis. A background thread asks it four times a second.
-When it answers, it is first told which entries were overtaken meanwhile. From then on it is told everything, but not
-believed before a second has passed, in which every other process has told it as much; nor is ever believed what was
-stored before that. A server that another one has replaced, or that was started again with what it had on disk, is
-doubted in the same way.
+States: closed, open, settling. One failure opens the breaker, and then no request waits for Redis. A background thread
+pings it four times a second. When Redis answers, the entries that became outdated meanwhile are invalidated first, and
+the breaker closes for writes. Reads stay off while the cache settles, for a second in which every other process does
+the same; then only entries stored after that are used. A server that replaced another, or that was restarted with the
+data on its disk, is treated in the same way. docs/cache.md draws the states.
 """
 
 import functools
@@ -27,115 +27,127 @@ from apps.cache.redis_url import FAILURES, connect, times_of
 logger = logging.getLogger(__name__)
 
 _PROBE_INTERVAL = 0.25  # seconds
-_SETTLING = 1.2  # seconds; longer than any process takes to notice that Redis is back, and than a lease
-_LEASE_MILLISECONDS = 1000  # between a miss and its fill; later it is refused
-_MOST_MISSED = 10_000  # beyond it the oldest lapses by its time to live
+_SETTLING = 1.2  # seconds; longer than any process takes to notice that Redis is back, and longer than a lease
+_LEASE_MILLISECONDS = 1000  # from a miss to its fill; a later fill is refused
+_MAX_PENDING = 10_000  # beyond it the oldest pending invalidation is dropped, and the entry expires by its TTL
 
 Stored = tuple[str, int, str]  # key, version, value; those of one call are of one user, and so on one node
 
 
 class Lease(NamedTuple):
-    """The right to fill what was missing, until a second has passed or somebody wrote, or a flush took it away."""
+    """The right to fill a missing entry, until a second has passed, another process wrote it, or Redis was flushed."""
 
-    mark: str  # that is left in Redis
+    mark: str  # left in Redis
     end: float  # by the monotonic clock
 
     @classmethod
     def begin(cls) -> Self:
-        """Return a lease of a look that begins now."""
+        """Return a lease for a look-up that starts now."""
         return cls(f"0 {secrets.token_hex(8)} ", time.monotonic() + _LEASE_MILLISECONDS / 1000)
 
 
 class RedisCache:
-    """The entries of every process of the service, behind a breaker."""
+    """The entries that all processes of the service share, behind a circuit breaker."""
 
     def __init__(self, url: str, timeout: float) -> None:
+        self.on_lookup: Callable[[int, int], None] | None = None  # called with the numbers of hits and of misses
+        self.on_event: Callable[[str], None] = lambda _event: None  # called with "error", "open" and "closed"
         self._connect = functools.partial(
-            connect, url, timeout, self._meet, decode_responses=True, encoding_errors="replace", socket_read_size=4096
+            connect,
+            url,
+            timeout,
+            self._on_connect,
+            decode_responses=True,
+            encoding_errors="replace",
+            socket_read_size=4096,
         )
         self._client: Any = None
         self._known_servers: set[str] = set()
-        self.tell: Callable[[str], None] = lambda _happening: None  # of each "error", and when it is "open" or "closed"
         self._lock = threading.Lock()
         self._is_open = False
         self._outages = 0
-        self._believed_since = 0.0  # entries stored earlier, by the server's clock, are misses; infinite: all are
-        self._missed: dict[str, tuple[int, float]] = {}  # {key: (version, seconds to live)}
+        self._trusted_since = 0.0  # entries stored before, by the server's clock, are misses; infinite: all are
+        self._pending_invalidations: dict[str, tuple[int, float]] = {}  # {key: (version, seconds to live)}
 
     def get_many(self, keys: Sequence[str], lease: Lease | None = None) -> list[tuple[int, str] | None]:
-        """Return a (version, value) or None for each key, in one round trip; where nothing is, leave the lease."""
-        found = self._guarded(self._ask, keys, lease) if self._is_believed else None
-        if found is None:
-            return [None] * len(keys)
-        return [self._read(key, entry) for key, entry in zip(keys, found, strict=True)]
+        """Return a (version, value) or None for each key, in one round trip; leave the lease where nothing is."""
+        values = self._guarded(self._ask, keys, lease) if self._is_trusted else None
+        if values is None:
+            found: list[tuple[int, str] | None] = [None] * len(keys)
+        else:
+            found = [self._read(key, value) for key, value in zip(keys, values, strict=True)]
+        if self.on_lookup:
+            self.on_lookup(len(keys) - found.count(None), found.count(None))
+        return found
 
     def put(self, entries: Sequence[Stored], seconds: float) -> bool:
-        """Store each unless a later version is there; what Redis misses it is told of when it is back."""
+        """Store each entry unless a later version is present; what Redis misses is invalidated when it is back."""
         if self._guarded(self._send, entries, seconds) is not None:
             return True
-        return self._keep_missed(entries, seconds)
+        return self._keep_pending(entries, seconds)
 
     def fill(self, entries: Sequence[Stored], seconds: float, lease: Lease) -> None:
-        """Store what was only read, where the lease still is: without Redis it may be lost."""
-        if self._is_believed and time.monotonic() < lease.end:
+        """Store what was read, where the lease is still there; without Redis it may be lost."""
+        if self._is_trusted and time.monotonic() < lease.end:
             self._guarded(self._send, entries, seconds, lease.mark)
 
     def forget(self, key: str) -> None:
         """Drop an entry."""
-        self._guarded(lambda: self._reached().delete(key))
+        self._guarded(lambda: self._reach().delete(key))
 
-    def distrust(self, reason: str) -> None:
-        """Believe nothing for a second, and then nothing that is there now or that was read before now."""
+    def invalidate_all(self, reason: str) -> None:
+        """Use no entry for about a second, and after it none that is stored, or was read, before now."""
         with self._lock:
-            outage = self._doubt()
-        logger.warning("the cache is doubted", extra={"event": "cache.doubted", "cause": reason})
-        _later(_SETTLING, lambda: self._believe(outage))
+            outage = self._stop_trusting()
+        extra = {"event": "cache.invalidated", "cause": reason}
+        logger.warning("cache invalidated: entries stored until now are ignored", extra=extra)
+        _later(_SETTLING, lambda: self._trust(outage))
 
     def ping(self) -> bool:
-        """Whether Redis answers now, and is believed."""
-        return self._is_believed and self._guarded(self._ask, []) is not None
+        """Return True if Redis answers now, and its entries are used."""
+        return self._is_trusted and self._guarded(self._ask, []) is not None
 
     @property
-    def _is_believed(self) -> bool:
-        return self._believed_since < math.inf
+    def _is_trusted(self) -> bool:
+        return self._trusted_since < math.inf
 
     def _read(self, key: str, entry: str | None) -> tuple[int, str] | None:
         if entry is None:
             return None
         try:
             version, stored_at, value = entry.split(" ", 2)
-            is_believed = value and float(stored_at) >= self._believed_since
-            return (int(version), value) if is_believed else None
-        except ValueError:  # not ours: corrupt, or another program's
+            is_usable = value and float(stored_at) >= self._trusted_since
+            return (int(version), value) if is_usable else None
+        except ValueError:  # corrupt, or written by another program
             self.forget(key)
             return None
 
-    def _reached(self) -> Any:
-        """Return the client, made when it is first needed: a cluster that is away keeps no start back."""
+    def _reach(self) -> Any:
+        """Return the client, made on first use: a cluster that is away must not stop the start."""
         if self._client is None:
             client = self._connect()
-            times_of(client)  # meets every primary; whoever comes later took the place of one
+            times_of(client)  # connects to every primary; one that appears later has replaced another
             is_cluster = isinstance(client, RedisCluster)  # which has a pool for each of its nodes
             self._client = client if is_cluster else HeldConnections(client.connection_pool)
         return self._client
 
-    def _meet(self, connection: Any) -> None:
-        """Doubt the server behind a new connection if it is another one, or another run, which may lack writes."""
+    def _on_connect(self, connection: Any) -> None:
+        """Invalidate the cache if a new connection reaches another server, or a restarted one: it may lack writes."""
         connection.send_command("INFO", "server", "replication")
         facts = connection.read_response().split()
         server = " ".join(fact for fact in facts if fact.startswith(("run_id:", "master_replid:")))
         if server not in self._known_servers:
             if self._client is not None:
-                self.distrust("another server, or the same started again")
+                self.invalidate_all("another server, or the same one restarted")
             if isinstance(self._client, HeldConnections):
-                self._client.drop()  # so that nobody goes on to read from the one before
+                self._client.drop()  # nobody may go on reading from the old server
             self._known_servers.add(server)
 
     def _ask(self, keys: Sequence[str], lease: Lease | None = None) -> Any:
         return self._run(GET, keys, (lease.mark if lease else "", _LEASE_MILLISECONDS))
 
     def _run(self, script: Script, keys: Sequence[str], arguments: Sequence[str | int]) -> Any:
-        client = self._reached()
+        client = self._reach()
         command = ("EVALSHA", script.sha, len(keys), *keys, *arguments)
         try:
             return client.execute_command(*command)
@@ -144,8 +156,8 @@ class RedisCache:
             return client.execute_command(*command)
 
     def _now(self) -> float:
-        """Return the server's time; of several the latest."""
-        return max(times_of(self._reached()))
+        """Return the server's time, or the latest of several servers."""
+        return max(times_of(self._reach()))
 
     def _send(self, entries: Sequence[Stored], seconds: float, mark: str = "") -> Any:
         keys: list[str] = []
@@ -156,11 +168,11 @@ class RedisCache:
         try:
             return self._run(PUT, keys, arguments)
         except redis.OutOfMemoryError:
-            self._reached().delete(*keys)  # which a full Redis still does; and nobody fills it again
+            self._reach().delete(*keys)  # a full Redis still deletes, and without a lease nobody fills them again
             raise
 
     def _guarded(self, call: Callable[..., Any], *arguments: Any) -> Any:
-        """Return what `call` returns, or None when Redis is, or just went, out of reach."""
+        """Return the result of `call`, or None if Redis is, or just became, unreachable."""
         if self._is_open:
             return None
         try:
@@ -170,33 +182,35 @@ class RedisCache:
             return None
 
     def _open(self, error: Exception) -> None:
-        self.tell("error")
+        self.on_event("error")
         with self._lock:
             if self._is_open:
                 return
             self._is_open = True
-            self._doubt()
-            self.tell("open")
+            self._stop_trusting()
+            self.on_event("open")
         logger.warning(
-            "cache out of reach, serving from the database", extra={"event": "cache.open", "cause": str(error)}
+            "Redis unreachable: reads go to the database", extra={"event": "cache.open", "cause": str(error)}
         )
         self._probe_later()
 
-    def _doubt(self) -> int:
-        """Believe nothing; return the number of this doubt, which ends no other one."""
+    def _stop_trusting(self) -> int:
+        """Use no entry; return the number of this outage, so that the end of an earlier one does not end it."""
         self._outages += 1
-        self._believed_since = math.inf
+        self._trusted_since = math.inf
         return self._outages
 
-    def _keep_missed(self, entries: Sequence[Stored], seconds: float) -> bool:
+    def _keep_pending(self, entries: Sequence[Stored], seconds: float) -> bool:
         with self._lock:
             if self._is_open:
                 for key, version, _ in entries:
-                    self._missed[key] = max(self._missed.get(key, (0, 0.0)), (version, seconds))
-                while len(self._missed) > _MOST_MISSED:
-                    self._missed.pop(next(iter(self._missed)))
+                    self._pending_invalidations[key] = max(
+                        self._pending_invalidations.get(key, (0, 0.0)), (version, seconds)
+                    )
+                while len(self._pending_invalidations) > _MAX_PENDING:
+                    self._pending_invalidations.pop(next(iter(self._pending_invalidations)))
                 return False
-        return self.put(entries, seconds)  # it came back between the failure and the lock
+        return self.put(entries, seconds)  # Redis came back between the failure and the lock
 
     def _probe_later(self) -> None:
         _later(_PROBE_INTERVAL, self._probe)
@@ -204,44 +218,45 @@ class RedisCache:
     def _probe(self) -> None:
         outage = self._outages
         try:
-            self._catch_up()
+            self._replay()
         except FAILURES:
             return
         finally:
             if self._is_open:
                 self._probe_later()
-        _later(_SETTLING, lambda: self._believe(outage))
-        logger.warning("cache in reach again", extra={"event": "cache.closed"})
+        _later(_SETTLING, lambda: self._trust(outage))
+        logger.warning("Redis is back: reads use it again in a second", extra={"event": "cache.closed"})
 
-    def _believe(self, outage: int) -> None:
-        """Believe what is stored from now on, unless another outage began meanwhile."""
+    def _trust(self, outage: int) -> None:
+        """Use what is stored from now on, unless another outage has begun meanwhile."""
         now = self._guarded(self._now)
         with self._lock:
             if now and outage == self._outages:
-                self._believed_since = now
-                self.tell("closed")
+                self._trusted_since = now
+                self.on_event("closed")
 
-    def _catch_up(self) -> None:
-        """Tell Redis what it missed, then close the breaker; requests do not wait for it.
+    def _replay(self) -> None:
+        """Invalidate in Redis what changed during the outage, then close the breaker. No request waits for it.
 
-        Not the values: by now another process may have written later ones, which Redis may have missed as well.
+        Values are not sent: another process may have written later ones, which Redis may have missed as well.
         """
         self._ask([])
-        told: dict[str, tuple[int, float]] = {}
+        sent: dict[str, tuple[int, float]] = {}
         while True:
-            with self._lock:  # nothing is missed between the last look and the closing
-                untold = {key: missed for key, missed in self._missed.items() if told.get(key) != missed}
-                if not untold:
-                    self._missed.clear()
+            with self._lock:  # nothing becomes pending between the last check and the closing
+                pending = self._pending_invalidations
+                unsent = {key: missed for key, missed in pending.items() if sent.get(key) != missed}
+                if not unsent:
+                    pending.clear()
                     self._is_open = False
                     return
             try:
-                for key, (version, lifetime) in untold.items():
+                for key, (version, lifetime) in unsent.items():
                     self._send([(key, version, "")], lifetime)
             except redis.OutOfMemoryError:
-                self._reached().delete(*untold)
+                self._reach().delete(*unsent)
                 raise
-            told |= untold
+            sent |= unsent
 
 
 def _later(seconds: float, act: Callable[[], None]) -> None:

@@ -10,7 +10,7 @@ from typing import ClassVar
 from sqlalchemy.engine import URL, make_url
 
 
-class OneProcess:
+class SingleProcess:
     """The right to keep a cache in memory: one process has it, for one database.
 
     A second process would not hear of what the first one writes, and would go on to accept what was logged out there.

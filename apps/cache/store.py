@@ -1,14 +1,15 @@
 """The cache in front of the database: versioned entries, in Redis or in this process.
 
-The database is the truth. An entry is only ever replaced by one of the same or a later version, so a slow reader
-cannot put an old row back over a newer one (the race that leases solve in "Scaling Memcache at Facebook", NSDI 2013).
-Neither can one that a flush overtook: it fills only where the lease that its own miss left still is. A deletion is an
-entry too: a tombstone, whose version nothing exceeds. A cache that fails costs time, never a right answer.
+The database is the truth. An entry is replaced only by one of the same or a later version, so a slow reader cannot put
+an old row back over a newer one (the race that leases solve in "Scaling Memcache at Facebook", NSDI 2013). A reader
+that a flush overtook cannot either: it fills an entry only while the lease of its own miss is still there. A deletion
+is an entry too: a tombstone, whose version nothing exceeds. A failing cache costs time and never a right answer. See
+docs/cache.md and decision 0002.
 """
 
 import random
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -16,40 +17,42 @@ from flask import Flask, current_app
 
 from apps.cache.memory import MemoryCache
 from apps.cache.redis import Lease, RedisCache, Stored
-from apps.cache.single_process import OneProcess
+from apps.cache.single_process import SingleProcess
 from apps.config import settings
 
-TOMBSTONE_VERSION = 2**53 - 1  # the largest integer that Lua keeps exact
-_FILL_WAIT = 1.0  # seconds that a reader waits for another that fills the same entry
+TOMBSTONE_VERSION = 2**53 - 1  # the largest integer that Lua represents exactly
+_FILL_WAIT = 1.0  # seconds that a reader waits for another one that fills the same entry
 
 
 class Store(Protocol):
-    """What a cache needs of the place that keeps its entries: (key, version, value), those of one call of one user."""
+    """Where the entries are kept, as (key, version, value). The entries of one call belong to one user."""
+
+    on_lookup: Callable[[int, int], None] | None  # called with the numbers of hits and of misses
 
     def get_many(self, keys: Sequence[str], lease: Lease | None = None) -> list[tuple[int, str] | None]:
-        """Return a (version, value) or None for each key, in one round trip; a store that fails knows nothing.
+        """Return a (version, value) or None for each key, in one round trip; only None while the store fails.
 
-        Where it returns None, `lease` allows a `fill` for a second, if nobody else holds one.
+        Each None allows a `fill` with `lease` for one second, unless another reader holds the lease.
         """
 
     def put(self, entries: Sequence[Stored], seconds: float) -> bool:
-        """Store each unless a later version is there; return whether every other process can see it now."""
+        """Store each entry unless a later version is present. Return True if every other process sees it now."""
 
     def fill(self, entries: Sequence[Stored], seconds: float, lease: Lease) -> None:
-        """Store what was only read, unless a later version is there, or was; a store that fails may lose it."""
+        """Store what was read, unless a later version is or was present; a failing store may lose it."""
 
-    def distrust(self, reason: str) -> None:
-        """Forget, in effect, whatever is there."""
+    def invalidate_all(self, reason: str) -> None:
+        """Ignore everything that is stored now."""
 
     def forget(self, key: str) -> None:
-        """Drop an entry that cannot be believed."""
+        """Drop an entry that is unusable."""
 
     def ping(self) -> bool:
-        """Whether the store answers now."""
+        """Return True if the store answers now."""
 
 
 class Cache:
-    """The extension: `cache.init_app(app)` picks Redis when `REDIS_URL` is set, else this process's memory."""
+    """The extension. `cache.init_app(app)` uses Redis if `REDIS_URL` is set, else the memory of this process."""
 
     def init_app(self, app: Flask) -> None:
         """Bind to `app`."""
@@ -68,26 +71,22 @@ class Cache:
         return self.store.get_many(keys, lease)
 
     def put(self, entries: Sequence[Stored]) -> bool:
-        """Store what was just committed; return whether every other process can see it now."""
+        """Store what was committed. Return True if every other process sees it now."""
         return self.store.put(entries, _lifetime())
 
     def fill(self, entries: Sequence[Stored], lease: Lease) -> None:
-        """Store what was just read, after the miss that had this lease."""
+        """Store what was read after the miss that left `lease`."""
         self.store.fill(entries, _lifetime(), lease)
 
-    def bury(self, key: str) -> bool:
-        """Mark the row behind `key` as deleted, as `put` does; the entry names its row, as every other does."""
-        return self.put([(key, TOMBSTONE_VERSION, key)])
-
     def forget(self, key: str) -> None:
-        """Drop an entry that cannot be believed."""
+        """Drop an entry that is unusable."""
         self.store.forget(key)
 
     @contextmanager
     def filling(self, key: str) -> Iterator[Lease]:
-        """Let one thread of this process fill `key` at a time, by the lease that it gets.
+        """Let one thread of this process fill `key` at a time, with the lease that it gets.
 
-        The wait is bounded: a reader that has waited long enough asks the database itself.
+        The wait is bounded; after it a reader asks the database itself.
         """
         locks: list[threading.Lock] = current_app.extensions["cache_fills"]
         lock = locks[hash(key) % len(locks)]
@@ -100,10 +99,9 @@ class Cache:
 
 
 def _in_memory(app: Flask) -> MemoryCache:
-    return MemoryCache(OneProcess(app.config["SQLALCHEMY_DATABASE_URI"], app.instance_path))
+    return MemoryCache(SingleProcess(app.config["SQLALCHEMY_DATABASE_URI"], app.instance_path))
 
 
 def _lifetime() -> float:
-    """Return about `CACHE_TTL` seconds; jitter keeps the entries of one moment from ending in one moment."""
-    seconds: int = settings().CACHE_TTL
-    return seconds * random.uniform(0.8, 1.0)  # noqa: S311 (no secret)
+    """Return about `CACHE_TTL` seconds; the jitter keeps entries of one moment from expiring in one moment."""
+    return settings().CACHE_TTL * random.uniform(0.8, 1.0)  # noqa: S311 (no secret)

@@ -26,7 +26,7 @@ def backup(file: Path) -> None:
     try:
         with _ended_cleanly():
             backups.backup(db.engine, file)
-    except backups.BackupFault as error:
+    except backups.BackupError as error:
         raise click.ClickException(str(error)) from None
     click.echo(f"wrote {file}, {file.stat().st_size:,} bytes")
 
@@ -44,7 +44,7 @@ def restore(file: Path) -> None:
         with _ended_cleanly():
             backups.restore(db.engine, file)
         click.echo(f"restored; {audit.verify()} audit events, none changed")
-    except (backups.BackupFault, audit.BrokenChain) as error:
+    except (backups.BackupError, audit.BrokenChain) as error:
         raise click.ClickException(str(error)) from None
 
 

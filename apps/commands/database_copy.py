@@ -17,14 +17,14 @@ _TLS_FILES = ("ssl_ca", "ssl_capath", "ssl_cert", "ssl_key", "ssl_cipher")
 _DEFINER = re.compile(rb"^(/\*!50003 CREATE\*/ )/\*!50017 DEFINER=.*?\*/ ")
 
 
-class BackupFault(Exception):
+class BackupError(Exception):
     """The copy was not made, or the database not filled; the message says why."""
 
 
 def backup(engine: Engine, file: Path) -> None:
     """Write a copy, as of one moment, into a new file that its owner alone can read; the service may go on meanwhile.
 
-    Raises `BackupFault`, also where the file is there already.
+    Raises `BackupError`, also where the file is there already.
     """
     _make_private(file, os.O_EXCL)
     try:
@@ -37,16 +37,16 @@ def backup(engine: Engine, file: Path) -> None:
 def restore(engine: Engine, file: Path) -> None:
     """Fill an empty database from a copy, or leave it empty.
 
-    Raises `BackupFault`, also where the file is not whole or the database has tables.
+    Raises `BackupError`, also where the file is not whole or the database has tables.
     """
     if not file.is_file():
-        raise BackupFault(f"{file}: there is no such file")
+        raise BackupError(f"{file}: there is no such file")
     if check := _CHECK.get(engine.dialect.name):
         check(file)
     if engine.dialect.name == "sqlite":
         _make_private(Path(str(engine.url.database)), 0)  # SQLite itself would let everybody read what it makes
     if inspect(engine).get_table_names():
-        raise BackupFault("the database is not empty; restore into a new one")
+        raise BackupError("the database is not empty; restore into a new one")
     try:
         _LOAD[engine.dialect.name](engine, file)
         _require_tables(file, inspect(engine).get_table_names())
@@ -59,12 +59,12 @@ def _make_private(file: Path, flag: int) -> None:
     try:
         os.close(os.open(file, os.O_CREAT | flag, 0o600))
     except OSError as error:
-        raise BackupFault(f"{file}: {error.strerror}") from None
+        raise BackupError(f"{file}: {error.strerror}") from None
 
 
 def _require_tables(file: Path, names: Iterable[str]) -> None:
     if not set(names) >= _TABLES:
-        raise BackupFault(f"{file}: this is no copy of a database of Gatehouse")
+        raise BackupError(f"{file}: this is no copy of a database of Gatehouse")
 
 
 def _empty(engine: Engine) -> None:
@@ -87,11 +87,11 @@ def _check_sqlite(file: Path) -> None:
             (page,) = copy.execute("PRAGMA page_size").fetchone()
             (fault,) = copy.execute("PRAGMA integrity_check(1)").fetchone()
     except sqlite3.Error as error:
-        raise BackupFault(f"{file}: {error}") from None
+        raise BackupError(f"{file}: {error}") from None
     if file.stat().st_size % page:  # a last page that is cut is read as if it ended in zeros
-        raise BackupFault(f"{file}: its end is missing")
+        raise BackupError(f"{file}: its end is missing")
     if fault != "ok":
-        raise BackupFault(f"{file}: {fault}")
+        raise BackupError(f"{file}: {fault}")
 
 
 def _load_sqlite(engine: Engine, file: Path) -> None:
@@ -110,7 +110,7 @@ def _postgresql(engine: Engine, program: str, *options: str) -> None:
     place = engine.dialect.create_connect_args(engine.url)[1]
     place.pop("context", None)  # the driver's alone
     if "sslpassword" in place:
-        raise BackupFault(f"{program} would show sslpassword to everybody on this machine: use a key without one")
+        raise BackupError(f"{program} would show sslpassword to everybody on this machine: use a key without one")
     password = place.pop("password", None)  # not an argument: those everybody on the machine can read
     environment = {"PGPASSWORD": password} if password else {}
     _run(program, f"--dbname={make_conninfo(**place)}", *options, environment=environment)
@@ -156,7 +156,7 @@ def _check_mariadb(file: Path) -> None:
         dump.seek(max(0, file.stat().st_size - 100))
         last_line = dump.read().rstrip().rpartition(b"\n")[2]
     if not last_line.startswith(b"-- Dump completed"):
-        raise BackupFault(f"{file}: its end is missing, or it is no dump of mariadb-dump")
+        raise BackupError(f"{file}: its end is missing, or it is no dump of mariadb-dump")
 
 
 def _load_mariadb(engine: Engine, file: Path) -> None:
@@ -175,7 +175,7 @@ def _run(program: str, *options: str, environment: dict[str, str], lines: Iterab
     """Run a program to its end with `lines` as its input; it does not outlive an exception, such as a SIGTERM makes."""
     path = shutil.which(program)
     if path is None:
-        raise BackupFault(f"this needs the program {program}, which comes with the database")
+        raise BackupError(f"this needs the program {program}, which comes with the database")
     with tempfile.TemporaryFile() as complaints:
         with subprocess.Popen(  # noqa: S603 (a fixed program)
             [path, *options],
@@ -193,7 +193,7 @@ def _run(program: str, *options: str, environment: dict[str, str], lines: Iterab
         complaints.seek(0)
         if status != 0:
             told = complaints.read().decode(errors="replace").strip().splitlines() or ["no message"]
-            raise BackupFault(f"{program} failed: {told[-1]}")
+            raise BackupError(f"{program} failed: {told[-1]}")
 
 
 def _feed(process: subprocess.Popen[bytes], lines: Iterable[bytes]) -> None:

@@ -60,7 +60,7 @@ def retire_key(kid: str, force: bool) -> None:
     """Stop verifying by a key that no longer signs."""
     try:
         keys.retire_key(kid, even_if_tokens_live=force)
-    except keys.KeyFault as error:
+    except keys.SigningKeyError as error:
         raise click.ClickException(str(error)) from None
     click.echo(f"retired {kid}")
 

@@ -3,7 +3,7 @@
 import click
 from flask.cli import with_appcontext
 
-from apps.services.login import purge_attempts
+from apps.services.login_attempt import purge_attempts
 from apps.services.session import purge_sessions
 
 

@@ -1,8 +1,8 @@
-"""How many requests of a process are at the database at a time: as many as it has connections, and no more.
+"""A bulkhead before the database: at most as many requests of a process use it as it has connections.
 
-A server has a few threads more than that. So a database that hangs, or a table that is locked, cannot take them all:
-the rest goes on to answer from the cache, and `/healthz`. While the database is only busy, who comes waits; when those
-inside have been there for long, it does not answer, and nobody waits behind them.
+A server has a few threads more than that. So a database that hangs, or a locked table, cannot take all of them: the
+other threads still answer from the cache, and `/healthz`. While the database is only busy, a request waits for a
+place. Once the oldest request inside exceeds a limit, the database counts as hung, and nobody waits (decision 0012).
 """
 
 import threading
@@ -15,48 +15,48 @@ from flask import Flask, current_app
 from apps.config import settings
 from apps.errors import DatabaseUnavailable
 
-_PATIENCE = 2.0  # seconds after which one inside is stuck; a transaction takes some milliseconds
+_STUCK_AFTER = 2.0  # seconds; a transaction takes some milliseconds
 
 
-class DatabaseGate:
-    """Lets in as many as there is room for."""
+class Bulkhead:
+    """Limits how many threads are inside at a time."""
 
-    def __init__(self, room: int, patience: float = _PATIENCE) -> None:
-        """Let in `room` visitors, and call one stuck who stays for more than `patience` seconds."""
-        self._room = room
-        self._patience = patience
-        self._inside: dict[object, float] = {}  # {visit: when it began, by the monotonic clock}, the oldest first
+    def __init__(self, capacity: int, stuck_after: float = _STUCK_AFTER) -> None:
+        """Admit `capacity` threads; call the database hung if one has been inside for `stuck_after` seconds."""
+        self._capacity = capacity
+        self._stuck_after = stuck_after
+        self._inside: dict[object, float] = {}  # {visit: its start by the monotonic clock}, the oldest first
         self._changed = threading.Condition()
 
     @contextmanager
-    def visit(self) -> Iterator[None]:
-        """Be inside. Raises `DatabaseUnavailable` instead of a wait behind those who are stuck."""
-        token = object()
+    def enter(self) -> Iterator[None]:
+        """Hold a place. Raises `DatabaseUnavailable` instead of waiting behind a hung database."""
+        visit = object()
         with self._changed:
-            while len(self._inside) >= self._room:
+            while len(self._inside) >= self._capacity:
                 oldest = next(iter(self._inside.values()))
-                seconds = oldest + self._patience - time.monotonic()
+                seconds = oldest + self._stuck_after - time.monotonic()
                 if seconds <= 0:
                     raise DatabaseUnavailable
                 self._changed.wait(seconds)
-            self._inside[token] = time.monotonic()
+            self._inside[visit] = time.monotonic()
         try:
             yield
         finally:
             with self._changed:
-                del self._inside[token]
+                del self._inside[visit]
                 self._changed.notify()
 
 
 def init_app(app: Flask) -> None:
-    """Give `app` its gate."""
-    # SQLite lets one write at a time, so that a wait inside is no sign of anything.
+    """Give `app` its bulkhead."""
+    # SQLite runs one write at a time, so a long wait inside does not mean that it hangs.
     is_sqlite = app.config["SQLALCHEMY_DATABASE_URI"].startswith("sqlite")
-    patience = settings(app).STATEMENT_TIMEOUT.total_seconds() if is_sqlite else _PATIENCE
-    app.extensions["database_gate"] = DatabaseGate(settings(app).DATABASE_POOL_SIZE, patience)
+    stuck_after = settings(app).STATEMENT_TIMEOUT.total_seconds() if is_sqlite else _STUCK_AFTER
+    app.extensions["bulkhead"] = Bulkhead(settings(app).DATABASE_POOL_SIZE, stuck_after)
 
 
 def at_the_database() -> AbstractContextManager[None]:
-    """Return the context of whoever asks the database."""
-    gate: DatabaseGate = current_app.extensions["database_gate"]
-    return gate.visit()
+    """Return the context manager that every use of the database runs in."""
+    bulkhead: Bulkhead = current_app.extensions["bulkhead"]
+    return bulkhead.enter()

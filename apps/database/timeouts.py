@@ -1,10 +1,9 @@
-"""How long this side waits for a database that hangs, or whose network swallows everything.
+"""Client-side timeouts for a database that hangs, or whose network drops every packet.
 
-The server ends a statement that takes too long, but only a server that runs; TCP notices nothing for minutes. Without
-a bound on this side, such a database would end up holding every thread.
+The server ends a slow statement only while it runs, and TCP notices a dead peer after minutes. Without a timeout on
+this side, such a database would hold every thread in the end.
 """
 
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,97 +14,73 @@ from psycopg.abc import RV, PQGen
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Engine, event
 
-_PING = 1.0  # seconds that a connection of the pool has to prove that it lives
-_PAUSE = 1.0  # seconds between two who try whether a silent database answers again
+from apps.cache.probe import Probe
+
+_PING_TIMEOUT = 1.0  # seconds in which a pooled connection must answer the ping before its use
+_RETRY_INTERVAL = 1.0  # seconds between two tries to connect to a database that did not answer
 
 
 class PostgreSQLConnection(psycopg.Connection[Any]):
-    """Gives up after `patience` seconds; None is never."""
+    """A psycopg connection that waits at most `socket_timeout` seconds for an answer; None means without limit."""
 
-    patience: float | None = _PING
+    socket_timeout: float | None = _PING_TIMEOUT
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
         """Wait for the server's answer."""
         try:
-            return super().wait(gen, interval, self.patience if timeout is None else timeout)
+            return super().wait(gen, interval, self.socket_timeout if timeout is None else timeout)
         except psycopg.OperationalError:
             if self.info.transaction_status == TransactionStatus.ACTIVE:
-                self.close()  # its answer may still come, and must not become another request's
+                self.close()  # a late answer must not become another request's
             raise
 
 
-class Silence:
-    """A database that did not answer in time: until it does, one at a time tries, and nobody else waits for it."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._tries_again_at = 0.0  # by the monotonic clock; 0 while it answers
-
-    def begin(self) -> None:
-        """Note that it did not answer."""
-        self._tries_again_at = time.monotonic() + _PAUSE
-
-    def end(self) -> None:
-        """Note that it answers."""
-        self._tries_again_at = 0.0
-
-    def may_try(self) -> bool:
-        """Whether it answers or, of those that find it silent, this is the one to try."""
-        with self._lock:
-            now = time.monotonic()
-            if now < self._tries_again_at:
-                return False
-            if self._tries_again_at:
-                self._tries_again_at = now + _PAUSE
-            return True
-
-
 def limit_waiting(engine: Engine, seconds: float) -> None:
-    """Wait `seconds` at most for each statement, and one second for the sign of life before the first."""
+    """Wait at most `seconds` for each statement, and one second for the ping before the first."""
     if engine.dialect.name == "sqlite":
         return
-    silence, ping = Silence(), engine.dialect.do_ping
+    connect_breaker, ping = Probe(_RETRY_INTERVAL), engine.dialect.do_ping
     is_postgresql = engine.dialect.driver == "psycopg"
 
     def ping_in_time(connection: Any) -> bool:
-        with _noticing(silence):
+        with _watched(connect_breaker):
             return ping(connection)
 
     engine.dialect.do_ping = ping_in_time  # type: ignore[method-assign, assignment]
 
     @event.listens_for(engine, "do_connect")
     def connect(dialect: Any, _record: Any, arguments: Any, options: Any) -> Any:
-        if not silence.may_try():
+        if not connect_breaker.may_try():
             raise dialect.loaded_dbapi.OperationalError("the database did not answer a moment ago")
-        with _noticing(silence):
+        with _watched(connect_breaker):
             connection = (PostgreSQLConnection if is_postgresql else dialect).connect(*arguments, **options)
-        silence.end()
+        connect_breaker.close()
         return connection
 
     @event.listens_for(engine, "checkout")
     def busy(connection: Any, _record: Any, _proxy: Any) -> None:
-        set_patience(connection, seconds)
+        set_socket_timeout(connection, seconds)
 
     @event.listens_for(engine, "checkin")
     def idle(connection: Any, _record: Any) -> None:
-        set_patience(connection, _PING)
+        set_socket_timeout(connection, _PING_TIMEOUT)
 
 
 @contextmanager
-def _noticing(silence: Silence) -> Iterator[None]:
-    """Note when what is done within fails after so long that the database must be silent."""
+def _watched(connect_breaker: Probe) -> Iterator[None]:
+    """Open the breaker when the block fails after the ping timeout."""
     started = time.monotonic()
     try:
         yield
     except Exception:
-        if time.monotonic() - started >= _PING:
-            silence.begin()
+        if time.monotonic() - started >= _PING_TIMEOUT:
+            connect_breaker.open()
         raise
 
 
-def set_patience(connection: Any, seconds: float | None) -> None:
-    """Let the driver's `connection` wait this long for each answer; None is without end."""
+def set_socket_timeout(connection: Any, seconds: float | None) -> None:
+    """Let the driver's `connection` wait this long for each answer; None means without limit."""
     if isinstance(connection, PostgreSQLConnection):
-        connection.patience = seconds
-    elif hasattr(connection, "_read_timeout"):  # PyMySQL, which looks at it before each answer
+        connection.socket_timeout = seconds
+    elif hasattr(connection, "_read_timeout"):  # PyMySQL, which reads it before each answer
         connection._read_timeout = connection._write_timeout = seconds

@@ -26,7 +26,7 @@ def read_form(form: type[F], body: bytes) -> F:
 
 def fill(form: type[F], values: dict[str, Any]) -> F:
     """Return the form filled in with JSON values; raise `InvalidBody` with every fault."""
-    faults = type_faults(form, values)
+    faults = type_errors(form, values)
     if faults:
         raise InvalidBody(form.action, faults)
     filled = form.from_json(values, skip_unknown_keys=False)
@@ -48,25 +48,25 @@ def is_required(field: Any) -> bool:
     return not any(isinstance(validator, MayBeAbsent) for validator in field.kwargs["validators"])
 
 
-def type_faults(form: type[Form], body: Mapping[str, Any]) -> dict[str, Any]:
+def type_errors(form: type[Form], body: Mapping[str, Any]) -> dict[str, Any]:
     """Return {name: [fault]} of unknown and missing keys and of values of another JSON type, nested as the body is."""
     fields = fields_of(form)
     faults: dict[str, Any] = {name: ["Unknown field."] for name in body if name not in fields}
     for name, field in fields.items():
-        fault = _type_fault(field, body.get(name))
+        fault = _type_error(field, body.get(name))
         if fault:
             faults[name] = fault
     return faults
 
 
-def _type_fault(field: Any, value: Any) -> dict[str, Any] | list[str] | None:
+def _type_error(field: Any, value: Any) -> dict[str, Any] | list[str] | None:
     is_form = field.field_class is FormField
     if value is None:
         if not is_required(field):
             return None
-        return type_faults(field.args[0], {}) if is_form else ["This field is required."]
+        return type_errors(field.args[0], {}) if is_form else ["This field is required."]
     if is_form:
-        return type_faults(field.args[0], value) if isinstance(value, dict) else ["Must be an object."]
+        return type_errors(field.args[0], value) if isinstance(value, dict) else ["Must be an object."]
     if issubclass(field.field_class, IntegerField):
         return None if type(value) is int else ["Must be a whole number."]
     if issubclass(field.field_class, BooleanField):

@@ -24,4 +24,4 @@ class LoginForm(JsonForm):
 
     def account_key(self) -> str:
         """Return the name that attempts are counted by."""
-        return username.key_of(self.values()["username"])
+        return username.lookup_key(self.values()["username"])

@@ -1,4 +1,4 @@
-"""What a route promises; `@endpoint` keeps it, and the OpenAPI document is made from it."""
+"""What a route promises. `@endpoint` enforces it, and the OpenAPI document is generated from it."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -28,36 +28,46 @@ from apps.services.token import Kind
 
 
 class Policy(Enum):
-    """Who may call a route; there is no default."""
+    """Who may call a route. There is no default."""
 
     ANYONE = "Anyone."
-    SELF = "Whoever the token speaks for."
-    SELF_OR_ADMIN = "Oneself or, by the id of another in the path, an admin."
+    SELF = "The user of the token."
+    SELF_OR_ADMIN = "The user of the token or, for the id of another user in the path, an admin."
     ADMIN = "Admins."
-    CLIENT = "Other services, with the credentials that `manage.py clients add` gave them."
-    MONITOR = "Whoever watches the service, with METRICS_TOKEN."
+    CLIENT = "Other services, with the credentials from `manage.py clients add`."
+    MONITOR = "Monitoring, with METRICS_TOKEN."
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contract:
-    """What a route promises."""
+    """What a route promises.
+
+    `limit` and `account_limit` name settings. The first counts by client address; the second by the user of an access
+    token, the session of a refresh token or, without a token, the username in the body. Routes with the same setting
+    are counted together.
+    """
 
     policy: Policy
-    answer: type[msgspec.Struct] | None  # None: no part of the OpenAPI document
-    is_enveloped: bool
-    has_etag: bool
-    token: Kind | None
-    is_fresh: bool
-    form: type[JsonForm] | None
-    query: type[QueryForm] | None
-    limit: str | None
-    account_limit: str | None
-    hashes_password: bool
-    errors: tuple[type[ApiError], ...]
+    answer: type[msgspec.Struct] | None  # None: the route is not in the OpenAPI document
+    is_enveloped: bool = True
+    has_etag: bool = False  # answers with a version, which a later If-Match may name
+    token: Kind | None = None
+    is_fresh: bool = False  # needs a token that comes from a login
+    form: type[JsonForm] | None = None
+    query: type[QueryForm] | None = None
+    limit: str | None = None
+    account_limit: str | None = None
+    hashes_password: bool = False  # takes a hashing slot before everything else, or is refused
+    errors: tuple[type[ApiError], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raise `TypeError` unless the policy and the token fit together."""
+        if (self.policy in (Policy.ANYONE, Policy.CLIENT, Policy.MONITOR)) != (self.token is None):
+            raise TypeError("ANYONE, CLIENT and MONITOR take no token; every other policy needs one")
 
     @property
     def all_errors(self) -> list[type[ApiError]]:
-        """The declared errors and those that follow from the rest of the declaration."""
+        """The declared errors and those that the other fields imply, by status."""
         implied: list[tuple[bool, tuple[type[ApiError], ...]]] = [
             (True, (DatabaseUnavailable, SecondProcess, ApiError)),
             (self.token is not None, (MissingToken, InvalidToken)),

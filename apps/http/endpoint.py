@@ -1,8 +1,7 @@
-"""`@endpoint`: everything that a route does before its view, declared in one line, in one order.
+"""`@endpoint`: everything that happens before a view, declared in one place and run in one order.
 
-Find a place among those who hash, limit by address, authenticate, permit, parse, limit by account, and then the view.
-The same declaration, kept on the view as its `contract`, is what the OpenAPI document is made from, so the two cannot
-drift apart.
+Take a hashing slot, limit by address, authenticate, permit, parse, limit by account, call the view. The declaration is
+kept on the view as its `contract`, from which the OpenAPI document is generated, so the two cannot drift apart.
 """
 
 import functools
@@ -13,12 +12,10 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
-import msgspec
 from flask import Response, request
 
 from apps.config import settings
 from apps.errors import (
-    ApiError,
     CsrfFailed,
     Forbidden,
     FreshTokenRequired,
@@ -26,18 +23,18 @@ from apps.errors import (
     InvalidToken,
     MissingToken,
 )
-from apps.forms.fields import JsonForm
-from apps.forms.urlencoded import QueryForm, read_query
+from apps.forms.urlencoded import read_query
 from apps.http import cookies
 from apps.http.body import read_body
 from apps.http.client_address import client_address
 from apps.http.contract import Contract, Policy
 from apps.models import Client
-from apps.observability.request_context import identify_actor
+from apps.observability.request_context import bind_identity
 from apps.rate_limits.counter import count_request
-from apps.security.password_hash import admission
+from apps.security.password_hash import hashing_slot
 from apps.services.client import authenticate_client
-from apps.services.token import Identity, Kind, authenticate
+from apps.services.identity_cache import Identity
+from apps.services.token import Kind, authenticate
 
 View = Callable[..., Response]
 
@@ -45,72 +42,36 @@ _NOTHING = nullcontext()
 _BEARER = re.compile(r"bearer +([^\s,]+)", re.IGNORECASE)  # RFC 9110, 11.1: the scheme is case-insensitive
 
 
-def endpoint(
-    *,
-    policy: Policy,
-    answer: type[msgspec.Struct] | None,
-    is_enveloped: bool = True,
-    has_etag: bool = False,
-    token: Kind | None = None,
-    is_fresh: bool = False,
-    form: type[JsonForm] | None = None,
-    query: type[QueryForm] | None = None,
-    limit: str | None = None,
-    account_limit: str | None = None,
-    hashes_password: bool = False,
-    errors: tuple[type[ApiError], ...] = (),
-) -> Callable[[View], View]:
-    """Declare a route's view.
+class endpoint(Contract):  # noqa: N801 (a decorator)
+    """Declare the contract of a view: `@endpoint(policy=Policy.SELF, token="access", answer=UserAnswer)`.
 
-    The view gets the path's parameters, `identity` where a `token` is asked for (with `is_fresh`: one that comes
-    straight from a login), `form` where a form is, and `query`, a dict, where a query string is. `limit` and
-    `account_limit` name settings: the first counts by client address; the second by the account of an access token,
-    the session of a refresh token or, without a token, the username in the body. Routes with the same setting are
-    counted together. A view that `hashes_password` waits for its turn; where too many wait already, the request is
-    refused before all else, so that a flood of logins costs others little. `has_etag` says that the view answers with
-    a version, which a later If-Match may name. A view with a policy but ANYONE must ask for a token.
+    The view gets the parameters of the path; `identity` if a `token` is needed, or `client` under Policy.CLIENT; `form`
+    if a form is declared; and `query`, a dict, if a query string is.
     """
-    contract = Contract(
-        policy=policy,
-        answer=answer,
-        is_enveloped=is_enveloped,
-        has_etag=has_etag,
-        token=token,
-        is_fresh=is_fresh,
-        form=form,
-        query=query,
-        limit=limit,
-        account_limit=account_limit,
-        hashes_password=hashes_password,
-        errors=errors,
-    )
-    if (policy in (Policy.ANYONE, Policy.CLIENT, Policy.MONITOR)) != (token is None):
-        raise TypeError("ANYONE, CLIENT and MONITOR need no token, and every other policy needs one")
 
-    return functools.partial(_declare, contract)
+    def __call__(self, view: View) -> View:
+        """Return the view with the contract enforced."""
 
+        @functools.wraps(view)
+        def handle(*args: Any, **arguments: Any) -> Response:
+            with hashing_slot() if self.hashes_password else _NOTHING:
+                if self.limit:
+                    count_request(self.limit, client_address())
+                _authenticate(self, arguments)
+                if self.form:
+                    arguments["form"] = read_body(self.form)
+                if self.query:
+                    arguments["query"] = read_query(self.query, request.args)
+                if self.account_limit:
+                    count_request(self.account_limit, _account(self.token, arguments))
+                return view(*args, **arguments)
 
-def _declare(contract: Contract, view: View) -> View:
-    @functools.wraps(view)
-    def handle(*args: Any, **arguments: Any) -> Response:
-        with admission() if contract.hashes_password else _NOTHING:
-            if contract.limit:
-                count_request(contract.limit, client_address())
-            _authenticate(contract, arguments)
-            if contract.form:
-                arguments["form"] = read_body(contract.form)
-            if contract.query:
-                arguments["query"] = read_query(contract.query, request.args)
-            if contract.account_limit:
-                count_request(contract.account_limit, _account(contract.token, arguments))
-            return view(*args, **arguments)
-
-    handle.contract = contract  # type: ignore[attr-defined]
-    return handle
+        handle.contract = self  # type: ignore[attr-defined]
+        return handle
 
 
 def _authenticate(contract: Contract, arguments: dict[str, Any]) -> None:
-    """Find out who asks, as the policy wants it, and give the view what it needs of them."""
+    """Authenticate as the policy demands, and add the identity or the client to the view's arguments."""
     if contract.token:
         arguments["identity"] = _identify(contract, contract.token, arguments.get("user_id"))
     elif contract.policy is Policy.CLIENT:
@@ -120,13 +81,13 @@ def _authenticate(contract: Contract, arguments: dict[str, Any]) -> None:
 
 
 def _identify(contract: Contract, kind: Kind, user_id: int | None) -> Identity:
-    """Return who sends the request, if they may."""
+    """Verify the token, bind its identity to the request context, and check the policy."""
     header = request.headers.get("Authorization")
     token = _cookie_token(kind) if header is None else _bearer_token(header)
     identity = authenticate(token, kind)
     if header is None and cookies.is_forged(identity.session.id):
         raise CsrfFailed
-    identify_actor(identity.user.id, identity.session.id)
+    bind_identity(identity.user.id, identity.session.id)
     _permit(contract.policy, identity, user_id)
     if contract.is_fresh and not identity.is_fresh:
         raise FreshTokenRequired
@@ -134,10 +95,10 @@ def _identify(contract: Contract, kind: Kind, user_id: int | None) -> Identity:
 
 
 def _identify_client() -> Client:
-    """Return the service that sends the request, by HTTP Basic (RFC 6749, 2.3.1)."""
+    """Authenticate another service by HTTP Basic (RFC 6749, 2.3.1)."""
     try:
         credentials = request.authorization
-    except ValueError as error:  # Werkzeug lets it through for a header that is not ASCII
+    except ValueError as error:  # Werkzeug raises it for a header that is not ASCII
         raise InvalidClient from error
     if credentials is None or credentials.type != "basic":
         raise InvalidClient
@@ -145,7 +106,7 @@ def _identify_client() -> Client:
 
 
 def _identify_monitor() -> None:
-    """Refuse whoever has not the one token for it."""
+    """Require METRICS_TOKEN."""
     header = request.headers.get("Authorization")
     if header is None:
         raise MissingToken
@@ -154,7 +115,7 @@ def _identify_monitor() -> None:
 
 
 def _cookie_token(kind: Kind) -> str:
-    """Return the token of the cookie, in cookie mode. A header goes before it: then nobody asks for a cookie."""
+    """Return the token of the cookie, in cookie mode. A header takes precedence, so this is called without one."""
     name = cookies.ACCESS if kind == "access" else cookies.REFRESH
     token = request.cookies.get(name) if cookies.is_on() else None
     if not token:
@@ -163,7 +124,7 @@ def _cookie_token(kind: Kind) -> str:
 
 
 def _bearer_token(header: str) -> str:
-    """Return the token of the one Authorization header (RFC 6750, 2.1); nothing else of the request is looked at."""
+    """Return the token of the Authorization header (RFC 6750, 2.1). No other place of the request is read."""
     match = _BEARER.fullmatch(header.strip())
     if match is None:
         raise InvalidToken
@@ -171,7 +132,7 @@ def _bearer_token(header: str) -> str:
 
 
 def _account(kind: Kind | None, arguments: dict[str, Any]) -> str:
-    """Return what the account limit counts by. A name is digested: people type passwords where it goes."""
+    """Return the key of the account limit. A username is hashed, because people type passwords into its field."""
     if kind is None:
         name: str = arguments["form"].account_key()
         return hashlib.sha256(name.encode()).hexdigest()
@@ -180,7 +141,7 @@ def _account(kind: Kind | None, arguments: dict[str, Any]) -> str:
 
 
 def _permit(policy: Policy, identity: Identity, user_id: int | None) -> None:
-    """Refuse an id that is not one's own, whether or not it exists, unless to an admin."""
+    """Raise `Forbidden` for another user's id, existing or not, unless the requester is an admin."""
     is_own = policy is Policy.SELF or (policy is Policy.SELF_OR_ADMIN and user_id in (None, identity.user.id))
     if not is_own and identity.user.role != "admin":
         raise Forbidden

@@ -1,11 +1,11 @@
 """The tables. Imported here, so that the migrations see them all."""
 
 from apps.models.audit import AuditEvent, AuditHead
-from apps.models.cache_epoch import Doubt
+from apps.models.cache_epoch import CacheEpoch
 from apps.models.client import Client
 from apps.models.key import SigningKey
 from apps.models.login_attempt import LoginAttempt
 from apps.models.session import Session
 from apps.models.user import User
 
-__all__ = ["AuditEvent", "AuditHead", "Client", "Doubt", "LoginAttempt", "Session", "SigningKey", "User"]
+__all__ = ["AuditEvent", "AuditHead", "CacheEpoch", "Client", "LoginAttempt", "Session", "SigningKey", "User"]

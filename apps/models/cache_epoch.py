@@ -1,4 +1,4 @@
-"""Whether what the caches hold may be old: raised by a process that could not tell Redis of a change."""
+"""The cache epoch: a number that rises when a process could not tell Redis of a change."""
 
 from datetime import datetime
 
@@ -7,11 +7,11 @@ from sqlalchemy.orm import Mapped, mapped_column
 from apps.models.base import Id, Model, UtcDateTime
 
 
-class Doubt(Model):
-    """One row, which every process looks at ten times a second."""
+class CacheEpoch(Model):
+    """The single row. Every process reads it ten times a second (services/cache_epoch.py)."""
 
-    __tablename__ = "doubts"
+    __tablename__ = "doubts"  # the name that processes of older releases read
 
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    number: Mapped[int] = mapped_column(Id)  # of the doubts so far
-    raise_time: Mapped[datetime] = mapped_column(UtcDateTime)  # of the last one
+    number: Mapped[int] = mapped_column(Id)
+    raise_time: Mapped[datetime] = mapped_column(UtcDateTime)  # when the number last rose

@@ -15,7 +15,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import msgspec
 
-from apps.observability.request_context import Actor, begin_acting, current_actor, end_acting
+from apps.observability.request_context import RequestContext, bind, current_context, reset
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class Formatter(logging.Formatter):
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
-            "request_id": current_actor().request_id,
+            "request_id": current_context().request_id,
         }
         line |= {name: value for name, value in record.__dict__.items() if name not in _NOT_EXTRA}
         if record.exc_info:
@@ -79,12 +79,12 @@ def with_log(application: WSGIApplication) -> WSGIApplication:
             headers.append(("X-Request-ID", request_id))
             return start_response(status, headers, exc_info)
 
-        actor = Actor(None, None, environ.get("REMOTE_ADDR", "unknown")[:64], request_id)
-        began = begin_acting(actor)
+        actor = RequestContext(None, None, environ.get("REMOTE_ADDR", "unknown")[:64], request_id)
+        began = bind(actor)
         try:
             return application(environ, start)
         finally:
-            end_acting(began)
+            reset(began)
 
     return serve
 
@@ -103,7 +103,7 @@ def _describe(environ: WSGIEnvironment, status: str, seconds: float) -> dict[str
         "status": int(status[:3]),
         "milliseconds": round(seconds * 1000, 1),
         "address": environ.get("REMOTE_ADDR"),
-        "user_id": current_actor().user_id,
+        "user_id": current_context().user_id,
     }
 
 

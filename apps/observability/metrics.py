@@ -1,15 +1,14 @@
-"""What Prometheus is told: requests by route and outcome, password hashes, the cache, the database's connections.
+"""Metrics for Prometheus: requests by route and status, password hashes, the cache, database connections.
 
-Each measured thing is wrapped in place, as Flask wraps `wsgi_app`: without METRICS_TOKEN none of this is even imported.
-A label is the route's rule, a method, a status, a word of apps/errors.py: never a client's text, so series stay few.
+Imported only if METRICS_TOKEN is set. A label is the route's rule, a method, a status or a word of apps/errors.py and
+never text from a client, so the number of series stays small.
 """
 
 import functools
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -22,11 +21,11 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from sqlalchemy import Engine, event
 from sqlalchemy.pool import QueuePool
 
-from apps.cache.redis import Lease, RedisCache
+from apps.cache.redis import RedisCache
 from apps.cache.store import Store
 from apps.extensions import db
-from apps.observability.request_labels import outcome
-from apps.security.password_hash import Hashing
+from apps.observability.request_labels import request_labels
+from apps.security.password_hash import HashObserver
 
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # the library's own: where it is set, processes count into files there
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
@@ -76,7 +75,7 @@ def init_app(app: Flask) -> None:
     prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
     metrics.processes.set(1)
     app.wsgi_app = measure_requests(app.wsgi_app, metrics)  # type: ignore[method-assign,assignment]
-    measure_hashing(app.extensions["hashing"], metrics)
+    app.extensions["hashing"].observer = MeasuredHashes(metrics)
     measure_cache(app.extensions["cache"], metrics)
     with app.app_context():
         measure_pool(db.engine, metrics)
@@ -133,7 +132,7 @@ def measure_requests(application: WSGIApplication, metrics: Metrics) -> WSGIAppl
         started = time.perf_counter()
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-            series(*outcome(environ, status)).observe(time.perf_counter() - started)
+            series(*request_labels(environ, status)).observe(time.perf_counter() - started)
             return start_response(status, headers, exc_info)
 
         return application(environ, start)
@@ -141,52 +140,48 @@ def measure_requests(application: WSGIApplication, metrics: Metrics) -> WSGIAppl
     return serve
 
 
-def measure_hashing(hashing: Hashing, metrics: Metrics) -> None:
-    """Measure how long each hash waits, and takes."""
-    submit: Callable[..., Future[Any]] = hashing.threads.submit
+class MeasuredHashes(HashObserver):
+    """Measures how long each hash waits and takes."""
 
-    def submit_measured(act: Callable[[], Any]) -> Future[Any]:
-        queued = time.perf_counter()
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
 
-        def measured() -> Any:
-            started = time.perf_counter()
-            metrics.hash_queue.dec()
-            metrics.hash_waits.observe(started - queued)
-            try:
-                return act()
-            finally:
-                metrics.hashes.observe(time.perf_counter() - started)
+    def queued(self) -> None:
+        """Count it among those that wait."""
+        self._metrics.hash_queue.inc()
 
-        metrics.hash_queue.inc()
-        future = submit(measured)
-        future.add_done_callback(lambda future: metrics.hash_queue.dec() if future.cancelled() else None)
-        return future
+    def started(self, waited: float) -> None:
+        """Note the wait."""
+        self._metrics.hash_queue.dec()
+        self._metrics.hash_waits.observe(waited)
 
-    hashing.threads.submit = submit_measured  # type: ignore[method-assign,assignment]
+    def finished(self, took: float) -> None:
+        """Note the time."""
+        self._metrics.hashes.observe(took)
+
+    def cancelled(self) -> None:
+        """No longer count it among those that wait."""
+        self._metrics.hash_queue.dec()
 
 
 def measure_cache(store: Store, metrics: Metrics) -> None:
-    """Count what the cache knows and does not, and where it fails."""
-    get_many = store.get_many
+    """Count hits, misses and failures of the cache."""
     hits, misses = metrics.cache_lookups.labels("hit"), metrics.cache_lookups.labels("miss")
-    happenings: dict[str, Callable[[], None]] = {
+    events: dict[str, Callable[[], None]] = {
         "error": metrics.cache_errors.inc,
         "open": lambda: metrics.open_breakers.set(1),
         "closed": lambda: metrics.open_breakers.set(0),
     }
 
-    def get_many_counted(keys: Sequence[str], lease: Lease | None = None) -> list[tuple[int, str] | None]:
-        found = get_many(keys, lease)
-        missed = found.count(None)
+    def count(hit: int, missed: int) -> None:
         if missed:
             misses.inc(missed)
-        if missed < len(found):
-            hits.inc(len(found) - missed)
-        return found
+        if hit:
+            hits.inc(hit)
 
-    store.get_many = get_many_counted  # type: ignore[method-assign]
+    store.on_lookup = count
     if isinstance(store, RedisCache):
-        store.tell = lambda happening: happenings[happening]()
+        store.on_event = lambda event: events[event]()
 
 
 def measure_pool(engine: Engine, metrics: Metrics) -> None:

@@ -1,12 +1,12 @@
-"""Who acts now, for the audit and the log: set around a request, read by the services, which know no request."""
+"""The context of the current request, for the audit and the log. Services read it and know no request."""
 
 from contextvars import ContextVar, Token
 
 import msgspec
 
 
-class Actor(msgspec.Struct, frozen=True):
-    """Where an act comes from. Nothing of it is known of a command: that one is the operator's."""
+class RequestContext(msgspec.Struct, frozen=True):
+    """Where a call comes from. All fields are None for a command, which the operator runs."""
 
     user_id: int | None = None
     session_id: str | None = None
@@ -14,26 +14,26 @@ class Actor(msgspec.Struct, frozen=True):
     request_id: str | None = None
 
 
-_OPERATOR = Actor()
-_current: ContextVar[Actor] = ContextVar("actor", default=_OPERATOR)
+_OPERATOR = RequestContext()
+_current: ContextVar[RequestContext] = ContextVar("request_context", default=_OPERATOR)
 
 
-def current_actor() -> Actor:
-    """Return who acts."""
+def current_context() -> RequestContext:
+    """Return the context of the current request, or an empty one."""
     return _current.get()
 
 
-def begin_acting(actor: Actor) -> Token[Actor]:
-    """Say who acts from here on; the result undoes it. `identify_actor` says more of them."""
-    return _current.set(actor)
+def bind(context: RequestContext) -> Token[RequestContext]:
+    """Bind the context of the current request; pass the returned token to `reset`."""
+    return _current.set(context)
 
 
-def end_acting(began: Token[Actor]) -> None:
-    """Undo `begin_acting`, and what was said since."""
-    _current.reset(began)
+def reset(token: Token[RequestContext]) -> None:
+    """Restore the context from before `bind`."""
+    _current.reset(token)
 
 
-def identify_actor(user_id: int, session_id: str) -> None:
-    """Say whose token the current request carries."""
-    actor = _current.get()
-    _current.set(Actor(user_id, session_id, actor.address, actor.request_id))
+def bind_identity(user_id: int, session_id: str) -> None:
+    """Add the user and the session of the verified token to the current context."""
+    context = _current.get()
+    _current.set(RequestContext(user_id, session_id, context.address, context.request_id))

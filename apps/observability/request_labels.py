@@ -1,4 +1,4 @@
-"""What a request came to, in words of ours alone: what watches the service must not repeat a client's."""
+"""Low-cardinality labels of a finished request, for metrics and traces; never text from the client."""
 
 from typing import NamedTuple
 from wsgiref.types import WSGIEnvironment
@@ -8,8 +8,8 @@ from apps.utils.response import ERROR_TYPE
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 
 
-class Outcome(NamedTuple):
-    """`route` is the rule, never the path; "none" where none fits. `error` is empty unless it is a refusal."""
+class RequestLabels(NamedTuple):
+    """`route` is the rule, not the path, and "none" if no rule matched. `error` is empty without an error."""
 
     method: str
     route: str
@@ -17,11 +17,11 @@ class Outcome(NamedTuple):
     error: str
 
 
-def outcome(environ: WSGIEnvironment, status: str) -> Outcome:
-    """Return what the request came to; to be asked when its answer starts, for then Flask forgets the request."""
+def request_labels(environ: WSGIEnvironment, status: str) -> RequestLabels:
+    """Return the labels. Call it from `start_response`: Flask drops the request afterwards."""
     rule = environ["werkzeug.request"].url_rule
     method = environ["REQUEST_METHOD"]
-    return Outcome(
+    return RequestLabels(
         method if method in _METHODS else "other",
         rule.rule if rule else "none",
         status[:3],

@@ -15,7 +15,7 @@ from sentry_sdk.utils import BadDsn
 
 from apps.about import VERSION
 from apps.config import settings
-from apps.observability.request_context import current_actor
+from apps.observability.request_context import current_context
 from apps.settings.reader import InvalidSettings
 
 _OF_EVENT = ("event_id", "timestamp", "level", "logger", "platform", "release", "environment", "server_name")
@@ -51,7 +51,7 @@ def only_what_is_named(event: dict[str, Any], _hint: Any) -> dict[str, Any]:
     return _pick(event, _OF_EVENT) | {
         "logentry": {"message": event.get("logentry", {}).get("message")},  # ours, without what is put into it
         "exception": {"values": [_only_where(exception) for exception in exceptions]},
-        "tags": {"request_id": current_actor().request_id, "route": rule.rule if rule else None},
+        "tags": {"request_id": current_context().request_id, "route": rule.rule if rule else None},
     }
 
 

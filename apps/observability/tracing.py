@@ -20,7 +20,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from sqlalchemy import Connection, Engine, event
 
 from apps.extensions import db
-from apps.observability.request_labels import outcome
+from apps.observability.request_labels import request_labels
 
 _propagator = TraceContextTextMapPropagator()
 
@@ -65,14 +65,14 @@ def trace_requests(application: WSGIApplication, tracer: Tracer) -> WSGIApplicat
         ) as span:
 
             def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-                came_to = outcome(environ, status)
-                span.update_name(f"{came_to.method} {came_to.route}")
-                span.set_attribute("http.request.method", came_to.method)
-                span.set_attribute("http.route", came_to.route)
-                span.set_attribute("http.response.status_code", int(came_to.status))
-                if came_to.error:
-                    span.set_attribute("error.type", came_to.error)
-                if came_to.status >= "500":
+                labels = request_labels(environ, status)
+                span.update_name(f"{labels.method} {labels.route}")
+                span.set_attribute("http.request.method", labels.method)
+                span.set_attribute("http.route", labels.route)
+                span.set_attribute("http.response.status_code", int(labels.status))
+                if labels.error:
+                    span.set_attribute("error.type", labels.error)
+                if labels.status >= "500":
                     span.set_status(StatusCode.ERROR)
                 return start_response(status, headers, exc_info)
 

@@ -1,13 +1,12 @@
-"""Limits on requests: sliding windows, counted in Redis by all processes together or, without it, in this one.
+"""Request limits: sliding windows, counted in Redis by all processes together, or without it in this process.
 
-Without Redis each process counts for itself, and asks once a second whether it is back. The refreshes are counted so
-always: they are many, and a round trip would cost as much as all the rest of one. What a process counts for itself, it
-allows its share of: the limit over `PROCESSES`.
+While Redis is away each process counts for itself and asks once a second whether it is back. Refreshes are always
+counted so, because a round trip would double their cost. What a process counts for itself is limited to its share: the
+limit divided by `PROCESSES`. Decision 0010 tells why this replaces Flask-Limiter.
 """
 
 import functools
 import logging
-import threading
 import time
 from functools import lru_cache
 from math import floor
@@ -18,6 +17,7 @@ from limits.errors import StorageError
 from limits.storage import storage_from_string
 from limits.strategies import SlidingWindowCounterRateLimiter
 
+from apps.cache.probe import Probe
 from apps.cache.redis_url import FAILURES, no_retries, storage_url
 from apps.config import settings
 from apps.errors import TooManyRequests
@@ -26,47 +26,46 @@ from apps.rate_limits.memory import BoundedMemoryStorage
 logger = logging.getLogger(__name__)
 
 COUNTED_BY_PROCESS = frozenset({"REFRESH_LIMIT", "REFRESH_ACCOUNT_LIMIT"})
-_ASK_AGAIN = 1.0  # seconds after which a Redis that failed is asked again
+_RETRY_INTERVAL = 1.0  # seconds between two tries to reach a Redis that failed
 
 
 def init_app(app: Flask) -> None:
-    """Let `app` count."""
+    """Give `app` its counters."""
     app.extensions["limits"] = Limits(settings(app).REDIS_URL, settings(app).REDIS_TIMEOUT, settings(app).PROCESSES)
 
 
 def count_request(setting: str, who: str) -> None:
-    """Count a request of `who` against the limit in `setting`. Raises `TooManyRequests` when there is none left."""
-    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
-    limits: Limits = app.extensions["limits"]
-    for item in _parse(getattr(settings(app), setting)):
-        seconds = limits.hit(item, setting, settings(app).CACHE_PREFIX, who)
+    """Count a request of `who` against the limit in `setting`. Raises `TooManyRequests` when it is exhausted."""
+    limits: Limits = current_app.extensions["limits"]
+    config = settings()
+    for item in _parse(getattr(config, setting)):
+        seconds = limits.hit(item, setting, config.CACHE_PREFIX, who)
         if seconds:
             raise TooManyRequests(seconds)
 
 
 class Limits:
-    """The counts that this process can see."""
+    """The counters that this process can reach."""
 
     def __init__(self, redis_url: str, redis_timeout: float, processes: int) -> None:
-        """Count in Redis unless `redis_url` is empty; a call to it may take half of `redis_timeout` seconds.
+        """Count in Redis, or only here if `redis_url` is empty.
 
-        Half, because a request may count twice. `processes` is how many count beside each other.
+        A call takes at most half of `redis_timeout` seconds, because a request may count twice. `processes` is the
+        number of processes that serve.
         """
         self._processes = processes
         self._here = SlidingWindowCounterRateLimiter(BoundedMemoryStorage())
         self._everywhere = None if redis_url else self._here
         self._connect = functools.partial(_in_redis, redis_url, redis_timeout / 2)
-        self._lock = threading.Lock()
-        self._asks_again_at = 0.0  # by the monotonic clock; 0 while Redis answers
+        self._breaker = Probe(_RETRY_INTERVAL)
 
     def hit(self, item: RateLimitItem, setting: str, prefix: str, who: str) -> float:
-        """Return 0, or the seconds after which there is room for one more."""
-        # Under the setting's name: under the route's, an address would be one with a username that reads like it.
+        """Return 0, or the seconds until one more request is allowed."""
+        # By the setting and not the route: else an address and a username that read alike would share a key.
         key = f"{prefix}/{setting}/{who}"
-        if setting not in COUNTED_BY_PROCESS and self._may_ask():
+        if setting not in COUNTED_BY_PROCESS and self._breaker.may_try():
             try:
-                # Not before: a cluster that is away keeps no start back.
-                self._everywhere = self._everywhere or self._connect()
+                self._everywhere = self._everywhere or self._connect()  # late: a cluster may be away at the start
                 seconds = _hit(self._everywhere, item, key)
             except (StorageError, *FAILURES) as error:
                 self._note_failure(error)
@@ -75,27 +74,17 @@ class Limits:
                 return seconds
         return _hit(self._here, _share(item, self._processes), key)
 
-    def _may_ask(self) -> bool:
-        """Whether Redis answers or, of the requests that find it gone, this is the one to ask again."""
-        if not self._asks_again_at:
-            return True
-        with self._lock:
-            now = time.monotonic()
-            if now < self._asks_again_at:
-                return False
-            self._asks_again_at = now + _ASK_AGAIN
-        return True
-
     def _note_failure(self, error: Exception) -> None:
-        if not self._asks_again_at:
+        if self._breaker.open():
             cause = str(getattr(error, "storage_error", error))
-            logger.warning("each process counts for itself", extra={"event": "limits.local", "cause": cause})
-        self._asks_again_at = time.monotonic() + _ASK_AGAIN
+            logger.warning(
+                "rate limits: Redis failed, so each process counts for itself",
+                extra={"event": "limits.local", "cause": cause},
+            )
 
     def _note_success(self) -> None:
-        if self._asks_again_at:
-            self._asks_again_at = 0.0
-            logger.warning("all processes count together again", extra={"event": "limits.shared"})
+        if self._breaker.close():
+            logger.warning("rate limits: Redis is back, all processes count together", extra={"event": "limits.shared"})
 
 
 def _in_redis(url: str, timeout: float) -> SlidingWindowCounterRateLimiter:
@@ -107,13 +96,13 @@ def _in_redis(url: str, timeout: float) -> SlidingWindowCounterRateLimiter:
 def _hit(limiter: SlidingWindowCounterRateLimiter, item: RateLimitItem, key: str) -> float:
     if limiter.hit(item, key):
         return 0
-    # At the very moment that it names, the count is still at the limit.
+    # + 1: at the moment that the window names, the count is still at the limit.
     return floor(max(0.0, limiter.get_window_stats(item, key).reset_time - time.time())) + 1
 
 
 @lru_cache(maxsize=64)
 def _share(item: RateLimitItem, processes: int) -> RateLimitItem:
-    """Return what one of so many processes allows: at least one request."""
+    """Return the share of one process: at least one request."""
     return type(item)(max(1, item.amount // processes), item.multiples, item.namespace)
 
 

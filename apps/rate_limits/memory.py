@@ -9,7 +9,7 @@ from limits.storage import MemoryStorage
 
 from apps.utils import clock
 
-_MOST_KEYS = 50_000  # about 15 MB; the one that was not counted for longest goes first
+_MAX_KEYS = 50_000  # about 15 MB; the one that was not counted for longest goes first
 
 
 @dataclass(slots=True)
@@ -55,7 +55,7 @@ class BoundedMemoryStorage(MemoryStorage):
         if window is None or window.number != number:
             previous = window.count if window and window.number == number - 1 else 0
             window = self._windows[key] = _Window(number, previous=previous)
-            if len(self._windows) > _MOST_KEYS:
+            if len(self._windows) > _MAX_KEYS:
                 self._windows.popitem(last=False)
         self._windows.move_to_end(key)
         return window

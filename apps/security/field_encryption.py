@@ -70,7 +70,7 @@ def blind_index(number: str) -> bytes:
     return hmac.digest(key, normalise(number, settings().PHONE_REGION).encode(), "sha256")
 
 
-def seal(message: bytes) -> bytes:
+def mac(message: bytes) -> bytes:
     """Return a MAC of a message that leaves the service and comes back: what the client made itself has another one."""
     return hmac.digest(_derive(settings().FIELD_INDEX_KEY, b"gatehouse seal"), message, "sha256")[:16]
 

@@ -1,24 +1,17 @@
-"""Passwords that a guesser tries first."""
+"""The passwords that a guesser tries first."""
 
 from functools import lru_cache
 from unicodedata import normalize
 
-from apps.config import settings
 
-
-def is_refused(password: str, username: str) -> bool:
-    """Whether `password` is one of the 30,000 most leaked, or holds the username (ASVS 6.2.4, 6.2.11).
-
-    Nothing is refused unless `PASSWORD_BLOCKLIST` is on.
-    """
-    if not settings().PASSWORD_BLOCKLIST:
-        return False
+def is_listed(password: str, username: str) -> bool:
+    """Return True if `password` is one of the 30,000 most leaked, or contains the username (ASVS 6.2.4, 6.2.11)."""
     folded = _fold(password)
     return _fold(username) in folded or folded in _leaked()
 
 
 def _fold(text: str) -> str:
-    """Return the text without what a guesser varies first: case, width, and how an accent is typed."""
+    """Return the text without differences in case, width or the encoding of accents, which a guesser varies first."""
     return normalize("NFKC", text).casefold()
 
 

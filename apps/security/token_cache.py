@@ -15,7 +15,7 @@ from cachetools import LRUCache
 
 from apps.utils import clock
 
-_MOST_TOKENS = 5_000  # about 6 MB; the one that was not used for longest goes first
+_MAX_TOKENS = 5_000  # about 6 MB; the one that was not used for longest goes first
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +26,13 @@ class Verified:
     kid: str | None
 
 
-class VerifiedTokens:
+class TokenCache:
     """Remembers tokens by their digest, so that a look into the memory of the process finds none."""
 
     def __init__(self, leeway: timedelta) -> None:
         """Let a token be good for `leeway` before its `nbf` and after its `exp`, as whoever verifies it does."""
         self._leeway = leeway.total_seconds()
-        self._tokens: LRUCache[bytes, Verified] = LRUCache(_MOST_TOKENS)
+        self._tokens: LRUCache[bytes, Verified] = LRUCache(_MAX_TOKENS)
         self._lock = threading.Lock()
 
     def get(self, token: str) -> Verified | None:

@@ -1,4 +1,4 @@
-"""What admins do to accounts: list, block, change roles. Every act is audited, and the last admin stays."""
+"""What admins do with accounts: list, block, change roles. Every act is audited, and one admin always remains."""
 
 import base64
 import hmac
@@ -13,14 +13,13 @@ from sqlalchemy import ColumnElement, Select, and_, or_, select
 from apps.database.transaction import reading, transactional
 from apps.errors import InvalidBody
 from apps.extensions import db
-from apps.models import Session, User
+from apps.models import User
 from apps.security import field_encryption
+from apps.services.account import IfMatch, Requester, lock_user, lock_user_for_deactivation
 from apps.services.audit import record
-from apps.services.identity_cache import publish
-from apps.services.session import end_other_sessions
-from apps.services.user import Author, lock_user, lock_user_to_remove
+from apps.services.session import revoke_sessions
 from apps.utils import clock
-from apps.utils.username import beginning_of
+from apps.utils.username import prefix_key
 
 _PAGE = 50
 _COLUMNS = {"id": User.id, "username": User.username_key, "create_time": User.create_time}
@@ -30,13 +29,13 @@ _PLACES: dict[str, Any] = {  # sort key and id of the last row of a page
     "username": tuple[str, int],
     "create_time": tuple[datetime, int],
 }
-_SEAL_LENGTH = 16
+_MAC_LENGTH = 16
 _LAST_CHARACTER = "\U0010ffff"  # of Unicode; no username has it, and the key's columns sort by code point
 
 
 @dataclass(frozen=True, slots=True)
 class UserPage:
-    """Users in order, and the cursor of the page after them: None on the last one."""
+    """Users in order, and the cursor of the next page: None on the last one."""
 
     users: Sequence[User]
     next: str | None
@@ -51,7 +50,7 @@ def list_users(query: dict[str, Any]) -> UserPage:
     same wherever it is: it begins behind a row, not after a count of them. Raises `InvalidBody` for a cursor that this
     service did not make.
     """
-    # Names that begin alike lie together in the order of names alone: sorted by id, all of them would have to be read.
+    # A prefix is a range of the index on usernames; sorted by id, every match would have to be read first.
     sort = query.get("sort", "username" if "username" in query else "id")
     limit = query.get("limit", _PAGE)
     statement = _filtered(query)
@@ -65,43 +64,54 @@ def list_users(query: dict[str, Any]) -> UserPage:
     return UserPage(page, _make_cursor(page[-1], sort) if len(users) > limit else None)
 
 
-def block_user(user_id: int, author: Author) -> User:
-    """Let nobody use the account: its sessions end, and a login fails.
+@transactional
+def block_user(user_id: int, requester: Requester, if_match: IfMatch) -> User:
+    """Block an account: its sessions end, and logins fail.
 
-    Raises `LastAdmin`, `ConcurrentUpdate`, and what `lock_user` does.
+    Raises `LastAdmin`, `ConcurrentUpdate`, and what `lock_user` raises.
     """
-    user, ended = _block(user_id, author)
-    publish(user, *ended)
+    user = lock_user_for_deactivation(user_id, requester, if_match)
+    user.block_time = user.block_time or clock.now()
+    revoke_sessions(user_id, "all", "blocked")
+    record("user.block", user_id)
     return user
 
 
-def unblock_user(user_id: int, author: Author) -> User:
-    """Let the account be used again. Raises what `lock_user` does."""
-    user = _unblock(user_id, author)
-    publish(user)
+@transactional
+def unblock_user(user_id: int, requester: Requester, if_match: IfMatch) -> User:
+    """Unblock an account. Raises what `lock_user` raises."""
+    user = lock_user(user_id, requester, if_match)
+    user.block_time = None
+    record("user.unblock", user_id)
     return user
 
 
-def change_role(user_id: int, role: str, author: Author) -> User:
-    """Make the user an admin or an admin a user, from the next request on.
+@transactional
+def change_role(user_id: int, role: str, requester: Requester, if_match: IfMatch) -> User:
+    """Make a user an admin ("admin") or an admin a user ("user"), from the next request on.
 
-    Raises `LastAdmin`, `ConcurrentUpdate`, and what `lock_user` does.
+    Raises `LastAdmin`, `ConcurrentUpdate`, and what `lock_user` raises.
     """
-    user = _change_role(user_id, role, author)
-    publish(user)
+    lock = lock_user if role == "admin" else lock_user_for_deactivation
+    user = lock(user_id, requester, if_match)
+    before, user.role = user.role, role
+    record("user.change_role", user_id, before=before, after=role)
     return user
 
 
-def end_sessions_of(user_id: int, author: Author) -> None:
-    """End every session of the user. Raises what `lock_user` does."""
-    publish(*_end_sessions(user_id, author))
+@transactional
+def end_sessions_of(user_id: int, requester: Requester, if_match: IfMatch) -> None:
+    """End every session of a user. Raises what `lock_user` raises."""
+    lock_user(user_id, requester, if_match)
+    ended = revoke_sessions(user_id, "all", "ended_by_admin")
+    record("session.end_all", user_id, count=len(ended), reason="ended_by_admin")
 
 
 def _filtered(query: dict[str, Any]) -> Select[User]:
     statement: Select[User] = select(User)
     if "username" in query:
-        # A range, which every database finds by the index; SQLite has none for LIKE with an escape.
-        first = beginning_of(query["username"])
+        # A range, which every database finds by the index; SQLite uses none for LIKE with an escape.
+        first = prefix_key(query["username"])
         statement = statement.where(User.username_key >= first, User.username_key <= first + _LAST_CHARACTER)
     if "mobile" in query:
         statement = statement.where(User.mobile_index == field_encryption.blind_index(query["mobile"]))
@@ -114,60 +124,27 @@ def _filtered(query: dict[str, Any]) -> Select[User]:
 
 def _make_cursor(user: User, sort: str) -> str:
     key = getattr(user, _COLUMNS[sort.removeprefix("-")].key)
-    return _sealed(msgspec.json.encode((key, user.id)), sort)
+    return _signed_cursor(msgspec.json.encode((key, user.id)), sort)
 
 
-def _sealed(place: bytes, sort: str) -> str:
-    return base64.urlsafe_b64encode(field_encryption.seal(f"users by {sort}:".encode() + place) + place).decode()
+def _signed_cursor(place: bytes, sort: str) -> str:
+    return base64.urlsafe_b64encode(field_encryption.mac(f"users by {sort}:".encode() + place) + place).decode()
 
 
 def _read_cursor(cursor: str, sort: str) -> tuple[Any, int]:
-    """Return the sort key and the id of the last row of the page before; nothing of a cursor is read but our own."""
+    """Return the sort key and the id of the last row of the page before. Raises `InvalidBody` for a bad MAC."""
     try:
-        place = base64.urlsafe_b64decode(cursor)[_SEAL_LENGTH:]
+        place = base64.urlsafe_b64decode(cursor)[_MAC_LENGTH:]
     except ValueError:
         place = b""
-    if not hmac.compare_digest(cursor.encode(), _sealed(place, sort).encode()):
-        raise InvalidBody("read query", {"cursor": ["Not a cursor of this list and order."]})
+    if not hmac.compare_digest(cursor.encode(), _signed_cursor(place, sort).encode()):
+        raise InvalidBody("read query", {"cursor": ["Invalid cursor."]})
     key, user_id = msgspec.json.decode(place, type=_PLACES[sort.removeprefix("-")])
     return key, user_id
 
 
 def _is_behind(column: Any, key: Any, user_id: int, *, is_descending: bool) -> ColumnElement[bool]:
-    """Return the condition for rows behind one; the first half alone is what every database finds by its index."""
+    """Return the condition for the rows after a place. Every database can use an index for its first half."""
     if is_descending:
         return and_(column <= key, or_(column < key, User.id < user_id))
     return and_(column >= key, or_(column > key, User.id > user_id))
-
-
-@transactional
-def _block(user_id: int, author: Author) -> tuple[User, list[Session]]:
-    user = lock_user_to_remove(user_id, author)
-    user.block_time = user.block_time or clock.now()
-    ended = end_other_sessions(user_id, None, "blocked")
-    record("user.block", user_id)
-    return user, ended
-
-
-@transactional
-def _end_sessions(user_id: int, author: Author) -> list[Session]:
-    lock_user(user_id, author)
-    ended = end_other_sessions(user_id, None, "ended_by_admin")
-    record("session.end_all", user_id, count=len(ended), reason="ended_by_admin")
-    return ended
-
-
-@transactional
-def _unblock(user_id: int, author: Author) -> User:
-    user = lock_user(user_id, author)
-    user.block_time = None
-    record("user.unblock", user_id)
-    return user
-
-
-@transactional
-def _change_role(user_id: int, role: str, author: Author) -> User:
-    user = lock_user(user_id, author) if role == "admin" else lock_user_to_remove(user_id, author)
-    before, user.role = user.role, role
-    record("user.change_role", user_id, before=before, after=role)
-    return user

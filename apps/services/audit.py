@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session as OrmSession
 from apps.database.transaction import reading, transactional
 from apps.extensions import db
 from apps.models import AuditEvent, AuditHead
-from apps.observability.request_context import current_actor
+from apps.observability.request_context import current_context
 from apps.utils import clock
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ def record(name: str, subject_id: int | None, *, outcome: str = "success", **det
     head = db.session.get(AuditHead, 1, with_for_update=True)
     if head is None:
         raise RuntimeError("the audit has no head: run `manage.py db upgrade`")
-    actor = current_actor()
+    actor = current_context()
     row = AuditEvent(
         id=head.last_event_id + 1,
         time=clock.now(),
@@ -44,7 +44,7 @@ def record(name: str, subject_id: int | None, *, outcome: str = "success", **det
         request_id=actor.request_id,
         detail=msgspec.json.encode(detail, order="sorted").decode(),
     )
-    row.hash = _seal(head.hash, row)
+    row.hash = _chain_hash(head.hash, row)
     db.session.add(row)
     head.last_event_id, head.hash = row.id, row.hash
     db.session.info.setdefault(_LINES, []).append(_describe(row) | {"address": actor.address})
@@ -89,7 +89,7 @@ def verify() -> int:
         last += 1
         if row.id != last:
             raise BrokenChain(f"event {last} is missing")
-        if bytes(row.hash) != _seal(previous, row):
+        if bytes(row.hash) != _chain_hash(previous, row):
             raise BrokenChain(f"event {row.id} was changed")
         previous = bytes(row.hash)
         is_told = is_told or _tells_of_purge(row, first)
@@ -153,7 +153,7 @@ def _all_events() -> Iterator[AuditEvent]:
         db.session.expunge_all()
 
 
-def _seal(previous: bytes, row: AuditEvent) -> bytes:
+def _chain_hash(previous: bytes, row: AuditEvent) -> bytes:
     """Return SHA-256 over the seal of the event before and all that this one says."""
     return hashlib.sha256(previous + msgspec.json.encode(_describe(row), order="sorted")).digest()
 

@@ -1,12 +1,12 @@
-"""Doubts: a process that cannot tell Redis of a change tells the others through the database.
+"""The cache epoch: a number in the database that rises when a process could not tell Redis of a change.
 
-Else they would go on to believe what the cache holds, a session that was ended among it, for as long as it lives there.
-Whoever sees a new doubt believes nothing that was in the cache before. All look ten times a second, and who raises a
-doubt waits for as long before it answers: a change that was acknowledged is seen everywhere, though Redis missed it.
+Without it the other processes would serve the stale entry, for example a session that was ended, until its TTL. A
+process that sees a new number invalidates everything cached before. Every process reads the number ten times a second,
+and the process that raises it waits as long before it answers, so an acknowledged change is seen everywhere, although
+Redis missed it. See docs/cache.md and decision 0002.
 """
 
 import logging
-import threading
 import time
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -15,85 +15,83 @@ from flask import Flask, current_app
 from sqlalchemy import select, update
 from sqlalchemy.exc import SQLAlchemyError
 
+from apps.cache.probe import Probe
 from apps.config import settings
 from apps.database.transaction import reading, transactional
 from apps.errors import DatabaseUnavailable
 from apps.extensions import cache, db
-from apps.models import Doubt
+from apps.models import CacheEpoch
 from apps.utils import clock
 
 logger = logging.getLogger(__name__)
 
-_LOOK_INTERVAL = 0.1  # seconds
-_LOOK_TIME = 0.02  # seconds that a look takes at most, while the database is well
+_READ_INTERVAL = 0.1  # seconds
+_MAX_READ_TIME = 0.02  # seconds that a read takes at most while the database is healthy
 
 
 @dataclass
-class _Watch:
-    """What this process knows of the doubts."""
+class _SeenEpoch:
+    """What this process last read of the epoch."""
 
     number: int | None = None
-    looks_again_at: float = float("-inf")  # by the monotonic clock
-    is_blind: bool = False  # the last look found no database
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def is_due(self) -> bool:
-        """Whether it is time to look; of the threads that ask at once, one is told so."""
-        if time.monotonic() < self.looks_again_at:
-            return False
-        with self.lock:
-            is_first = time.monotonic() >= self.looks_again_at
-            self.looks_again_at = time.monotonic() + _LOOK_INTERVAL
-        return is_first
+    is_unreadable: bool = False  # the last read failed
+    probe: Probe = field(default_factory=lambda: Probe(_READ_INTERVAL, is_open=True))
 
 
 def init_app(app: Flask) -> None:
-    """Let `app` watch, if it shares its cache with other processes."""
-    app.extensions["doubts"] = _Watch() if settings(app).REDIS_URL else None
+    """Let `app` follow the epoch if it shares its cache with other processes."""
+    app.extensions["cache_epoch"] = _SeenEpoch() if settings(app).REDIS_URL else None
 
 
-def heed_doubts() -> None:
-    """Let the cache believe nothing old if another process could not tell it something; looks ten times a second."""
-    watch: _Watch | None = current_app.extensions["doubts"]
-    if watch is None or not watch.is_due():
+def check_epoch() -> None:
+    """Read the epoch if a read is due, and invalidate the whole cache if it is new."""
+    seen: _SeenEpoch | None = current_app.extensions["cache_epoch"]
+    if seen is None or not seen.probe.may_try():
         return
     try:
-        doubt = _read()
-    except (SQLAlchemyError, DatabaseUnavailable) as error:  # nothing can be changed meanwhile
-        if not watch.is_blind:
-            logger.warning("doubts cannot be read", extra={"event": "doubts.unread", "cause": str(error)})
-        watch.is_blind = True
+        epoch = _read()
+    except (SQLAlchemyError, DatabaseUnavailable) as error:  # without a database there are no changes to miss
+        if not seen.is_unreadable:
+            logger.warning("cache epoch cannot be read", extra={"event": "cache_epoch.unread", "cause": str(error)})
+        seen.is_unreadable = True
         return
-    watch.is_blind = False
-    is_new = _is_recent(doubt) if watch.number is None else doubt.number != watch.number
-    watch.number = doubt.number
+    seen.is_unreadable = False
+    is_new = _is_recent(epoch) if seen.number is None else epoch.number != seen.number
+    seen.number = epoch.number
     if is_new:
-        cache.store.distrust("another process could not tell it of a change")
+        cache.store.invalidate_all("another process could not reach Redis to publish a change")
 
 
-def raise_doubt() -> None:
-    """Tell the other processes that the cache lacks a change, which was committed before; return when they know."""
-    watch: _Watch | None = current_app.extensions["doubts"]
+def bump_epoch() -> None:
+    """Make every other process invalidate its cache, and return when all have done so.
+
+    Call it after the commit of a change that Redis missed. If the database fails too, the change stands, and other
+    processes may serve stale entries for up to CACHE_TTL.
+    """
+    seen: _SeenEpoch | None = current_app.extensions["cache_epoch"]
     try:
-        number = _raise()
-        if watch and watch.number == number - 1:  # this process has its own doubt already: what it saw of Redis
-            watch.number = number
-    except (SQLAlchemyError, DatabaseUnavailable) as error:  # the change is made all the same
-        logger.warning("no doubt could be raised", extra={"event": "doubts.unraised", "cause": str(error)})
-    time.sleep(_LOOK_INTERVAL + _LOOK_TIME)
+        number = _bump()
+        if seen and seen.number == number - 1:  # this process knows already that Redis failed
+            seen.number = number
+    except (SQLAlchemyError, DatabaseUnavailable) as error:
+        logger.warning(
+            "cache epoch not updated: other processes may serve stale entries for up to CACHE_TTL",
+            extra={"event": "cache_epoch.not_bumped", "cause": str(error)},
+        )
+    time.sleep(_READ_INTERVAL + _MAX_READ_TIME)
 
 
-def _is_recent(doubt: Doubt) -> bool:
-    """Whether an entry from before it may still live: of no concern to a process that starts much later."""
-    return clock.now() - doubt.raise_time < timedelta(seconds=settings().CACHE_TTL)
+def _is_recent(epoch: CacheEpoch) -> bool:
+    """Return True if an entry from before the bump may still live; a process that starts later need not care."""
+    return clock.now() - epoch.raise_time < timedelta(seconds=settings().CACHE_TTL)
 
 
 @reading
-def _read() -> Doubt:
-    return db.session.scalars(select(Doubt)).one()
+def _read() -> CacheEpoch:
+    return db.session.scalars(select(CacheEpoch)).one()
 
 
 @transactional
-def _raise() -> int:
-    db.session.execute(update(Doubt).values(number=Doubt.number + 1, raise_time=clock.now()))
-    return db.session.scalars(select(Doubt.number)).one()
+def _bump() -> int:
+    db.session.execute(update(CacheEpoch).values(number=CacheEpoch.number + 1, raise_time=clock.now()))
+    return db.session.scalars(select(CacheEpoch.number)).one()

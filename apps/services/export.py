@@ -11,7 +11,7 @@ from apps.extensions import db
 from apps.models import AuditEvent, Session, User
 from apps.services.audit import record
 
-_MOST = 10_000  # rows of a kind, the latest ones
+_MAX_ROWS = 10_000  # rows of a kind, the latest ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,8 @@ def export_user(user_id: int) -> Export:
     user = db.session.get(User, user_id)
     if user is None:
         raise UserNotFound(user_id)
-    sessions = select(Session).where(Session.user_id == user_id).order_by(Session.create_time.desc()).limit(_MOST)
-    events = select(AuditEvent).where(AuditEvent.subject_id == user_id).order_by(AuditEvent.id.desc()).limit(_MOST)
+    sessions = select(Session).where(Session.user_id == user_id).order_by(Session.create_time.desc()).limit(_MAX_ROWS)
+    events = select(AuditEvent).where(AuditEvent.subject_id == user_id).order_by(AuditEvent.id.desc()).limit(_MAX_ROWS)
     export = Export(user, db.session.scalars(sessions).all(), db.session.scalars(events).all())
     record("user.export", user_id)
     return export

@@ -1,28 +1,34 @@
-"""What the cache keeps of a user and of a session, and how it is kept true.
+"""Users and sessions in the cache: who a token speaks for, in one round trip.
 
-A snapshot holds the id of its row and is believed only for that row (K1), so even a cache that mixes up its
-answers cannot show one user's data to another. The mobile number stays encrypted.
+An entry holds the id of its row and is used only for that row (K1), so even a cache that mixes up its answers cannot
+show one user's data to another. The mobile number stays encrypted. Changes are published after their commit by
+`@transactional`; docs/cache.md draws how an entry lives.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
+from sqlalchemy import event, select
+from sqlalchemy.orm import ORMExecuteState
+from sqlalchemy.orm import Session as OrmSession
 
 from apps.cache.redis import Lease
 from apps.cache.store import TOMBSTONE_VERSION
 from apps.config import settings
-from apps.extensions import cache
+from apps.database.transaction import Marks, in_transaction, marks, publish_with, reading
+from apps.extensions import cache, db
 from apps.models import Session, User
 from apps.models.user import mobile_context
 from apps.security import field_encryption
-from apps.services.cache_epoch import heed_doubts, raise_doubt
+from apps.services.cache_epoch import bump_epoch, check_epoch
 
-_SCHEMA = "2"  # raise it when a snapshot changes its shape: old entries then are misses
+_SCHEMA = "2"  # part of every key; raise it when a cached struct changes its shape
 
 
-class UserSnapshot(msgspec.Struct, frozen=True):
-    """A row of `users`, as far as requests need it."""
+class CachedUser(msgspec.Struct, frozen=True):
+    """The columns of `users` that requests need."""
 
     id: int
     version: int
@@ -33,17 +39,17 @@ class UserSnapshot(msgspec.Struct, frozen=True):
     mobile_ciphertext: bytes
 
     def is_of(self, user_id: int, _session_id: str) -> bool:
-        """Whether it is the row that was asked for; a session is asked the same."""
+        """Return True if this is the row that was asked for."""
         return self.id == user_id
 
     @property
     def mobile(self) -> str:
-        """The mobile number, in clear."""
+        """The mobile number, decrypted."""
         return field_encryption.decrypt(self.mobile_ciphertext, mobile_context(self.id))
 
 
-class SessionSnapshot(msgspec.Struct, frozen=True):
-    """A row of `sessions`, as far as requests need it."""
+class CachedSession(msgspec.Struct, frozen=True):
+    """The columns of `sessions` that requests need."""
 
     id: str
     user_id: int
@@ -55,18 +61,28 @@ class SessionSnapshot(msgspec.Struct, frozen=True):
     revoke_time: datetime | None
 
     def is_of(self, user_id: int, session_id: str) -> bool:
-        """Whether it is the row that was asked for."""
+        """Return True if this is the row that was asked for."""
         return self.user_id == user_id and self.id == session_id
 
 
-S = TypeVar("S", UserSnapshot, SessionSnapshot)
+class Identity(msgspec.Struct, frozen=True):
+    """Who sends a request: the user and the session of a verified token."""
 
-_users = msgspec.json.Decoder(UserSnapshot)
-_sessions = msgspec.json.Decoder(SessionSnapshot)
+    user: CachedUser
+    session: CachedSession
+    is_fresh: bool
+    generation: int  # of a refresh token; 0 for an access token
+    from_cache: bool
+
+
+S = TypeVar("S", CachedUser, CachedSession)
+
+_users = msgspec.json.Decoder(CachedUser)
+_sessions = msgspec.json.Decoder(CachedSession)
 
 
 def user_key(user_id: int) -> str:
-    """Return the cache key of a user; the braces put all keys of one user on one node of a cluster."""
+    """Return the cache key of a user. The braces keep all keys of one user on one node of a cluster."""
     return f"{settings().CACHE_PREFIX}:{_SCHEMA}:{{u:{user_id}}}:user"
 
 
@@ -75,9 +91,159 @@ def session_key(user_id: int, session_id: str) -> str:
     return f"{settings().CACHE_PREFIX}:{_SCHEMA}:{{u:{user_id}}}:session:{session_id}"
 
 
-def snapshot_user(user: User) -> UserSnapshot:
-    """Return what the cache keeps of `user`."""
-    return UserSnapshot(
+def find_identity(claims: Mapping[str, Any]) -> Identity | None:
+    """Return the user and the session that verified claims name, or None if one of them does not exist.
+
+    Costs one round trip to the cache and, on a miss, one query. The caller checks whether the user is blocked and the
+    session has ended.
+    """
+    user_id, session_id = int(claims["sub"]), claims["sid"]
+    found = _look_up(user_id, session_id)
+    if found.is_deleted:
+        return None
+    if found.user and found.session:
+        return _identity(found.user, found.session, claims, from_cache=True)
+    with cache.filling(user_key(user_id)) as lease:
+        found = _look_up(user_id, session_id, lease)  # another thread may have filled it meanwhile
+        if found.user and found.session:
+            return _identity(found.user, found.session, claims, from_cache=True)
+        rows = _read(user_id, session_id)
+        if rows is None:
+            return None
+        cache_read(lease, *rows)
+    return _identity(_cached_user(rows[0]), _cached_session(rows[1]), claims, from_cache=False)
+
+
+def cache_new(*rows: User | Session) -> None:
+    """Publish new or unchanged rows after the caller's transaction. An entry that gets lost is a miss, not an error."""
+    for row in rows:
+        marks().setdefault(row, "new")
+
+
+def cache_changed(*rows: User | Session) -> None:
+    """Publish changed rows after the caller's transaction, so that no process serves the old ones.
+
+    Flushes of the ORM call this by themselves. After an UPDATE by Core, call it with the rows as they are now.
+    """
+    for row in rows:
+        marks()[row] = "changed"
+
+
+def cache_deleted(*rows: User | Session) -> None:
+    """Publish deleted rows as tombstones after the caller's transaction. Without a user, no session counts."""
+    for row in rows:
+        marks()[row] = "deleted"
+
+
+def cache_read(lease: Lease, *rows: User | Session) -> None:
+    """Add rows of one user that were read after the miss that left `lease`."""
+    cache.fill([_entry(row) for row in rows], lease)
+
+
+@publish_with
+def _publish(marked: Marks) -> None:
+    """Write the marked rows to the cache, one call per user; raise the epoch if Redis missed a change."""
+    by_user: dict[int, list[User | Session]] = {}
+    for row in marked:
+        by_user.setdefault(row.id if isinstance(row, User) else row.user_id, []).append(row)
+    is_missed = False
+    for rows in by_user.values():
+        entries = [_tombstone(row) if marked[row] == "deleted" else _entry(row) for row in rows]
+        is_stored = cache.put(entries)
+        is_missed |= not is_stored and any(marked[row] != "new" for row in rows)
+    if is_missed:
+        bump_epoch()
+
+
+@event.listens_for(OrmSession, "after_flush")
+def _mark_flushed(session: OrmSession, _context: object) -> None:
+    if in_transaction():
+        cache_changed(*(row for row in session.dirty if isinstance(row, (User, Session)) and session.is_modified(row)))
+        cache_deleted(*(row for row in session.deleted if isinstance(row, (User, Session))))
+
+
+# Execution options of an UPDATE or DELETE after which every entry in the cache is still as good as before.
+KEEPS_CACHE = {"keeps_cache": True}
+_STATEMENTS = "tables that statements changed"  # key of `Session.info`
+
+
+@event.listens_for(OrmSession, "do_orm_execute")
+def _note_statement(state: ORMExecuteState) -> None:
+    """Note an UPDATE or DELETE of cached rows by a statement, which no flush sees."""
+    table = getattr(state.statement, "table", None)
+    is_change = (state.is_update or state.is_delete) and table in (User.__table__, Session.__table__)
+    if is_change and in_transaction() and not state.execution_options.get("keeps_cache"):
+        state.session.info.setdefault(_STATEMENTS, set()).add(table)
+
+
+@event.listens_for(OrmSession, "before_commit")
+def _require_marks(session: OrmSession) -> None:
+    """Refuse the commit if a statement changed users or sessions and no row of that table is marked."""
+    changed: set[object] = session.info.pop(_STATEMENTS, set())
+    if changed and changed - {row.__table__ for row in marks()}:
+        raise RuntimeError("UPDATE or DELETE of cached rows without cache_changed or cache_deleted")
+
+
+@event.listens_for(OrmSession, "after_rollback")
+def _forget_statements(session: OrmSession) -> None:
+    session.info.pop(_STATEMENTS, None)
+
+
+class _Found(msgspec.Struct, frozen=True):
+    """What the cache knows of a user and one of their sessions."""
+
+    user: CachedUser | None
+    session: CachedSession | None
+    is_deleted: bool = False
+
+
+def _look_up(user_id: int, session_id: str, lease: Lease | None = None) -> _Found:
+    """Ask the cache in one round trip. `cache_read` may fill what is missing, with the same lease."""
+    check_epoch()
+    keys = of_user, of_session = user_key(user_id), session_key(user_id, session_id)
+    user_entry, session_entry = cache.get_many(keys, lease)
+    if user_entry == (TOMBSTONE_VERSION, of_user) or session_entry == (TOMBSTONE_VERSION, of_session):
+        return _Found(None, None, is_deleted=True)
+    return _Found(
+        _decode(_users, of_user, user_entry, user_id, session_id),
+        _decode(_sessions, of_session, session_entry, user_id, session_id),
+    )
+
+
+def _decode(
+    decoder: msgspec.json.Decoder[S], key: str, entry: tuple[int, str] | None, user_id: int, session_id: str
+) -> S | None:
+    """Return the struct of an entry. Drop an entry that is corrupt or of another row; it counts as a miss."""
+    if entry is None:
+        return None
+    version, value = entry
+    try:
+        cached = decoder.decode(value)
+    except msgspec.DecodeError:
+        cached = None
+    if cached and cached.version == version and cached.is_of(user_id, session_id):
+        return cached
+    cache.forget(key)
+    return None
+
+
+def _entry(row: User | Session) -> tuple[str, int, str]:
+    if isinstance(row, User):
+        return user_key(row.id), row.version, _encode(_cached_user(row))
+    return session_key(row.user_id, row.id), row.version, _encode(_cached_session(row))
+
+
+def _tombstone(row: User | Session) -> tuple[str, int, str]:
+    key = user_key(row.id) if isinstance(row, User) else session_key(row.user_id, row.id)
+    return key, TOMBSTONE_VERSION, key
+
+
+def _encode(cached: CachedUser | CachedSession) -> str:
+    return msgspec.json.encode(cached).decode()
+
+
+def _cached_user(user: User) -> CachedUser:
+    return CachedUser(
         id=user.id,
         version=user.version,
         username=user.username,
@@ -88,85 +254,16 @@ def snapshot_user(user: User) -> UserSnapshot:
     )
 
 
-def snapshot_session(session: Session) -> SessionSnapshot:
-    """Return what the cache keeps of `session`."""
-    return SessionSnapshot(
-        id=session.id,
-        user_id=session.user_id,
-        version=session.version,
-        refresh_generation=session.refresh_generation,
-        last_used_time=session.last_used_time,
-        expire_time=session.expire_time,
-        end_time=session.end_time,
-        revoke_time=session.revoke_time,
-    )
+def _cached_session(session: Session) -> CachedSession:
+    return msgspec.convert(session, CachedSession, from_attributes=True)
 
 
-def introduce(*rows: User | Session) -> None:
-    """Put rows of one user, which are new or as they were, into the cache: where it lacks them, it is not wrong."""
-    cache.put([_entry(row) for row in rows])
+def _identity(user: CachedUser, session: CachedSession, claims: Mapping[str, Any], *, from_cache: bool) -> Identity:
+    return Identity(user, session, claims["fresh"], claims.get("gen", 0), from_cache)
 
 
-def publish(*rows: User | Session) -> None:
-    """Put rows of one user, as they were just changed and committed, into the cache; then nobody has old ones."""
-    if rows and not cache.put([_entry(row) for row in rows]):
-        raise_doubt()
-
-
-def fill(lease: Lease, *rows: User | Session) -> None:
-    """Put rows of one user, as they were just read after the look with this lease, into the cache."""
-    cache.fill([_entry(row) for row in rows], lease)
-
-
-def _entry(row: User | Session) -> tuple[str, int, str]:
-    if isinstance(row, User):
-        return user_key(row.id), row.version, _encode(snapshot_user(row))
-    return session_key(row.user_id, row.id), row.version, _encode(snapshot_session(row))
-
-
-def _encode(snapshot: UserSnapshot | SessionSnapshot) -> str:
-    return msgspec.json.encode(snapshot).decode()
-
-
-def bury_user(user_id: int) -> None:
-    """Tell the cache that the user is deleted; without a user no session of theirs counts."""
-    if not cache.bury(user_key(user_id)):
-        raise_doubt()
-
-
-class Found(msgspec.Struct, frozen=True):
-    """What the cache knows of a user and one session of theirs."""
-
-    user: UserSnapshot | None
-    session: SessionSnapshot | None
-    is_deleted: bool = False
-
-
-def look_up(user_id: int, session_id: str, lease: Lease | None = None) -> Found:
-    """Ask the cache, in one round trip; what it lacks, `fill` may then give it with the same lease."""
-    heed_doubts()
-    of_user, of_session = user_key(user_id), session_key(user_id, session_id)
-    user_entry, session_entry = cache.get_many((of_user, of_session), lease)
-    if user_entry == (TOMBSTONE_VERSION, of_user):
-        return Found(None, None, is_deleted=True)
-    return Found(
-        _decode(_users, of_user, user_entry, user_id, session_id),
-        _decode(_sessions, of_session, session_entry, user_id, session_id),
-    )
-
-
-def _decode(
-    decoder: msgspec.json.Decoder[S], key: str, entry: tuple[int, str] | None, user_id: int, session_id: str
-) -> S | None:
-    """Return the snapshot of an entry; one that is corrupt, or another's, is dropped and counts as a miss."""
-    if entry is None:
-        return None
-    version, value = entry
-    try:
-        snapshot = decoder.decode(value)
-    except msgspec.DecodeError:
-        snapshot = None
-    if snapshot and snapshot.version == version and snapshot.is_of(user_id, session_id):
-        return snapshot
-    cache.forget(key)
-    return None
+@reading
+def _read(user_id: int, session_id: str) -> tuple[User, Session] | None:
+    query = select(User, Session).join(Session, Session.user_id == User.id)
+    row = db.session.execute(query.where(User.id == user_id, Session.id == session_id)).one_or_none()
+    return row and (row[0], row[1])

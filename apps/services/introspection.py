@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from apps.errors import InvalidToken
-from apps.services.session import end_session
-from apps.services.token import Identity, authenticate_any
+from apps.services.identity_cache import Identity
+from apps.services.session import end_sessions
+from apps.services.token import authenticate_any
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,4 +35,4 @@ def revoke(token: str, client_id: str) -> None:
         identity, _ = authenticate_any(token)
     except InvalidToken:
         return
-    end_session(identity.session.id, "revoked_by_client", client=client_id)
+    end_sessions(identity.user.id, "this", "revoked_by_client", identity.session.id, client=client_id)

@@ -51,7 +51,7 @@ class KeyRing:
     read_at: float
 
 
-class KeyFault(Exception):
+class SigningKeyError(Exception):
     """An operator asked for what would break tokens; the message says what."""
 
 
@@ -96,12 +96,15 @@ def publish_key(algorithm: str) -> SigningKey:
 
 
 def activate_key(kid: str) -> SigningKey:
-    """Let a published key sign from now on; the one before goes on verifying. Raises `KeyFault`."""
+    """Let a published key sign from now on; the one before goes on verifying. Raises `SigningKeyError`."""
     return _activate(kid)
 
 
 def retire_key(kid: str, *, even_if_tokens_live: bool) -> SigningKey:
-    """Stop verifying by a key. Raises `KeyFault` for the one that signs and, unless told, while its tokens may live."""
+    """Stop verifying by a key.
+
+    Raises `SigningKeyError` for the key that signs and, unless `even_if_tokens_live`, while its tokens may live.
+    """
     return _retire(kid, even_if_tokens_live)
 
 
@@ -191,11 +194,11 @@ def _retire(kid: str, even_if_tokens_live: bool) -> SigningKey:
     row = _lock(kid)
     keys = db.session.scalars(select(SigningKey).where(SigningKey.retire_time.is_(None))).all()
     if kid == _signing_kid(keys):
-        raise KeyFault("this key signs; rotate first")
+        raise SigningKeyError("this key signs; rotate first")
     replaced = _replaced_at(row, keys)
     longest: timedelta = settings().JWT_REFRESH_TOKEN_EXPIRES
     if replaced and clock.now() - replaced < longest and not even_if_tokens_live:
-        raise KeyFault(f"tokens that it signed may live until {replaced + longest:%Y-%m-%d %H:%M:%S} UTC")
+        raise SigningKeyError(f"tokens that it signed may live until {replaced + longest:%Y-%m-%d %H:%M:%S} UTC")
     row.retire_time = clock.now()
     record("key.retire", None, kid=kid)
     return row
@@ -212,5 +215,5 @@ def _replaced_at(row: SigningKey, keys: Sequence[SigningKey]) -> datetime | None
 def _lock(kid: str) -> SigningKey:
     row = db.session.get(SigningKey, kid, with_for_update=True)
     if row is None or row.retire_time:
-        raise KeyFault("there is no such key")
+        raise SigningKeyError("there is no such key")
     return row

@@ -17,6 +17,7 @@ from apps.models import SigningKey, User
 from apps.models.key import private_key_context
 from apps.models.user import mobile_context
 from apps.security import field_encryption
+from apps.services.identity_cache import KEEPS_CACHE
 
 _BATCH = 10_000  # rows that are looked at in one query
 
@@ -95,7 +96,7 @@ def _reencrypt_mobiles(ids: list[int]) -> int:
         }
         # By Core: the row says what it said before, so neither its version nor its time of change moves.
         unchanged = update(User.__table__).where(User.id == user_id, User.mobile_ciphertext == ciphertext)  # type: ignore[arg-type]
-        changed += _rows_of(db.session.execute(unchanged.values(**values)))
+        changed += _rows_of(db.session.execute(unchanged.values(**values).execution_options(**KEEPS_CACHE)))
     return changed
 
 

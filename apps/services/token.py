@@ -20,31 +20,21 @@ from flask import Flask, current_app
 from flask_jwt_extended import decode_token
 from flask_jwt_extended.exceptions import JWTExtendedException
 from jwt.algorithms import HMACAlgorithm
-from sqlalchemy import select
 
 from apps.config import settings
-from apps.database.transaction import reading
 from apps.errors import InvalidToken
-from apps.extensions import cache, db, jwt
-from apps.models import Session, User
-from apps.security.token_cache import Verified, VerifiedTokens
+from apps.extensions import jwt
+from apps.models import Session
+from apps.security.token_cache import TokenCache, Verified
 from apps.services import session as session_service
-from apps.services.identity_cache import (
-    SessionSnapshot,
-    UserSnapshot,
-    fill,
-    look_up,
-    snapshot_session,
-    snapshot_user,
-    user_key,
-)
+from apps.services.identity_cache import CachedSession, Identity, find_identity
 from apps.services.key import Key, require_signing_key, signing_key, verification_key
 from apps.utils import clock
 from apps.utils.ids import MAX_ID
 
 Kind = Literal["access", "refresh"]
 
-_MOST_CHARACTERS = 2048  # ours have about 400
+_MAX_LENGTH = 2048  # ours have about 400
 _ACCESS_CLAIMS = {
     "iss": str,
     "aud": str,
@@ -62,16 +52,6 @@ _CLAIM_TYPES = {"access": _ACCESS_CLAIMS, "refresh": {**_ACCESS_CLAIMS, "gen": i
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _SUBJECT = re.compile(r"[1-9][0-9]{0,18}")
 _SESSION_ID = re.compile(r"[0-9a-f]{32}")
-
-
-class Identity(msgspec.Struct, frozen=True):
-    """Who sends a request: the user and the session behind a token that was just found good."""
-
-    user: UserSnapshot
-    session: SessionSnapshot
-    is_fresh: bool
-    generation: int  # of a refresh token; 0 in an access token
-    from_cache: bool
 
 
 class _Hmac(HMACAlgorithm):
@@ -102,7 +82,7 @@ class TokenPair:
 
 def init_app(app: Flask) -> None:
     """Let `app` remember the tokens that it has verified."""
-    app.extensions["verified_tokens"] = VerifiedTokens(settings(app).JWT_LEEWAY)
+    app.extensions["token_cache"] = TokenCache(settings(app).JWT_LEEWAY)
 
 
 def issue_pair(session: Session) -> TokenPair:
@@ -119,7 +99,7 @@ def refresh(identity: Identity) -> TokenPair:
     if not settings().JWT_REFRESH_ROTATION:
         if identity.generation != identity.session.refresh_generation:  # retired while rotation was on
             raise InvalidToken
-        session_service.note_use(identity.session)
+        session_service.touch(identity.session)
         return TokenPair(_issue_access_token(identity.session, is_fresh=False), None)
     session = session_service.rotate(identity.session.id, identity.generation)
     return TokenPair(_issue_access_token(session, is_fresh=False), _issue_refresh_token(session))
@@ -140,7 +120,7 @@ def authenticate(token: str, kind: Kind) -> Identity:
 def authenticate_any(token: str) -> tuple[Identity, Mapping[str, Any]]:
     """Return who `token` speaks for, whichever kind it is, and its claims. Raises `InvalidToken`."""
     claims = _verify(token)
-    identity = _identify(claims)
+    identity = find_identity(claims)
     if identity is None or identity.user.is_blocked:
         raise InvalidToken
     if identity.session.revoke_time or identity.session.end_time <= clock.now():
@@ -148,7 +128,7 @@ def authenticate_any(token: str) -> tuple[Identity, Mapping[str, Any]]:
     return identity, claims
 
 
-def _issue_access_token(session: Session | SessionSnapshot, *, is_fresh: bool) -> str:
+def _issue_access_token(session: Session | CachedSession, *, is_fresh: bool) -> str:
     now = clock.now()
     end = min(now + settings().JWT_ACCESS_TOKEN_EXPIRES, session.end_time)
     return _issue(session, now, end, type="access", fresh=is_fresh, jti=secrets.token_hex(16))
@@ -166,7 +146,7 @@ def _issue_refresh_token(session: Session) -> str:
     )
 
 
-def _issue(session: Session | SessionSnapshot, begin: datetime, end: datetime, **claims: str | bool | int) -> str:
+def _issue(session: Session | CachedSession, begin: datetime, end: datetime, **claims: str | bool | int) -> str:
     """Return a token of the session, good from `begin` to `end`, by the key that signs now (RFC 7519, 4.1)."""
     config, issued = settings(), int(begin.timestamp())
     payload = msgspec.json.encode(
@@ -189,14 +169,14 @@ def _issue(session: Session | SessionSnapshot, begin: datetime, end: datetime, *
 
 def _verify(token: str) -> Mapping[str, Any]:
     """Return the claims of a token with a good signature, of ours, in its time."""
-    if len(token) > _MOST_CHARACTERS or not _COMPACT.fullmatch(token):
+    if len(token) > _MAX_LENGTH or not _COMPACT.fullmatch(token):
         raise InvalidToken
-    verified_tokens: VerifiedTokens = current_app.extensions["verified_tokens"]
-    known = verified_tokens.get(token)
+    token_cache: TokenCache = current_app.extensions["token_cache"]
+    known = token_cache.get(token)
     if known and (known.kid is None or verification_key(known.kid)):
         return known.claims
     verified = _decode(token)
-    verified_tokens.put(token, verified)
+    token_cache.put(token, verified)
     return verified.claims
 
 
@@ -246,32 +226,3 @@ def _has_our_claims(claims: dict[str, Any]) -> bool:
     lifetime: timedelta = getattr(settings(), f"JWT_{claims['type'].upper()}_TOKEN_EXPIRES")
     seconds: int = claims["exp"] - claims["iat"]
     return 0 < seconds <= ceil(lifetime.total_seconds())  # both are whole, and a lifetime of 1.5 s may lie over two
-
-
-def _identify(claims: Mapping[str, Any]) -> Identity | None:
-    user_id, session_id = int(claims["sub"]), claims["sid"]
-    found = look_up(user_id, session_id)
-    if found.is_deleted:
-        return None
-    if found.user and found.session:
-        return _identity(found.user, found.session, claims, from_cache=True)
-    with cache.filling(user_key(user_id)) as lease:
-        found = look_up(user_id, session_id, lease)  # another thread may just have filled it
-        if found.user and found.session:
-            return _identity(found.user, found.session, claims, from_cache=True)
-        rows = _read(user_id, session_id)
-        if rows is None:
-            return None
-        fill(lease, *rows)
-    return _identity(snapshot_user(rows[0]), snapshot_session(rows[1]), claims, from_cache=False)
-
-
-def _identity(user: UserSnapshot, session: SessionSnapshot, claims: Mapping[str, Any], *, from_cache: bool) -> Identity:
-    return Identity(user, session, claims["fresh"], claims.get("gen", 0), from_cache)
-
-
-@reading
-def _read(user_id: int, session_id: str) -> tuple[User, Session] | None:
-    query = select(User, Session).join(Session, Session.user_id == User.id)
-    row = db.session.execute(query.where(User.id == user_id, Session.id == session_id)).one_or_none()
-    return row and (row[0], row[1])

@@ -7,8 +7,8 @@ import json
 import re
 from typing import Any, NoReturn
 
-MOST_DEPTH = 20
-MOST_KEYS = 100
+MAX_DEPTH = 20
+MAX_KEYS = 100
 _STRINGS = re.compile(r'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
 _OPENING_AND_CLOSING = re.compile(r"[\[\]{}]")
 
@@ -47,16 +47,16 @@ def _check_depth(text: str) -> None:
     depth = 0
     for bracket in _OPENING_AND_CLOSING.findall(_STRINGS.sub("", text)):
         depth += 1 if bracket in "[{" else -1
-        if depth > MOST_DEPTH:
-            raise NotStrictJson(f"The body is nested more than {MOST_DEPTH} deep.")
+        if depth > MAX_DEPTH:
+            raise NotStrictJson(f"The body is nested more than {MAX_DEPTH} deep.")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) < len(pairs):
         raise NotStrictJson("The body names a key twice.")
-    if len(result) > MOST_KEYS:
-        raise NotStrictJson(f"The body has an object of more than {MOST_KEYS} keys.")
+    if len(result) > MAX_KEYS:
+        raise NotStrictJson(f"The body has an object of more than {MAX_KEYS} keys.")
     return result
 
 

@@ -36,7 +36,7 @@ def canonical(name: str) -> str:
     return key
 
 
-def key_of(name: str) -> str:
+def lookup_key(name: str) -> str:
     """Return the canonical form of `name` or, where it is no username, something that all its spellings share."""
     try:
         return canonical(name)
@@ -44,7 +44,7 @@ def key_of(name: str) -> str:
         return normalize("NFKC", name).casefold().strip()
 
 
-def beginning_of(name: str) -> str:
+def prefix_key(name: str) -> str:
     """Return what the canonical forms of names that begin with `name` begin with."""
     try:
         return canonical(name)

@@ -15,7 +15,8 @@ from werkzeug.test import TestResponse
 
 from apps.extensions import db
 from apps.models import LoginAttempt
-from apps.services import login as logins
+from apps.services.login_attempt import login_digest
+from apps.utils.username import lookup_key
 from tests.support import stores
 from tests.support.people import PASSWORD, People
 from tests.support.settings import change_settings
@@ -56,7 +57,7 @@ def verified(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 def failures(app: Flask, username: str) -> int:
     """Return how many failed logins to a name count."""
     with app.app_context():
-        attempts = db.session.get(LoginAttempt, logins._digest(logins.key_of(username)))
+        attempts = db.session.get(LoginAttempt, login_digest(lookup_key(username)))
         return attempts.failed_count if attempts else 0
 
 
@@ -178,7 +179,7 @@ SPELLINGS = ["Alice-Liddell", "ALICE-LIDDELL", "ａｌｉｃｅ-liddell", "Ａ�
 def test_every_spelling_of_a_name_counts_as_one(app: Flask, people: People, setting: dict[str, Any]) -> None:
     """B5: in the count of failures and in the limit of requests."""
     people.sign_up("alice-liddell")
-    change_settings(app, setting)
+    change_settings(app, **setting)
     with time_machine.travel(datetime.now(UTC), tick=False):
         assert [told(log_in(people.client, spelling)) for spelling in SPELLINGS] == [REFUSED] * 5
         assert {told(log_in(people.client, spelling)) for spelling in [*SPELLINGS, "alice-liddell"]} == {BRAKED}

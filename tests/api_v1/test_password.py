@@ -250,7 +250,7 @@ def test_as_many_as_the_queue_holds_wait_their_turn(app: Flask, people: People) 
     with ThreadPoolExecutor(1) as pool:
         with a_login_that_hashes(app, "alice-liddell") as login:
             second = pool.submit(lambda: log_in(app.test_client(), "alice-liddell", PASSWORD))
-            while app.extensions["hashing"].admitted._value:  # until the second is in the queue
+            while app.extensions["hashing"].slots._value:  # until the second is in the queue
                 time.sleep(0.01)
             assert told(log_in(people.client, "alice-liddell", PASSWORD)) == OVERLOADED
         assert (login.result().status_code, second.result().status_code) == (200, 200)

@@ -194,15 +194,15 @@ def test_a_password_that_changed_since_it_was_verified_is_no_current_one(
     people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """P6: the same session twice at once, so that neither ends the other; the second comes while the first hashes."""
-    alice, make = people.sign_up("alice-liddell"), password_hash.make
+    alice, make = people.sign_up("alice-liddell"), password_hash.hash_password
 
     def make_slowly(password: str) -> str:
-        monkeypatch.setattr(password_hash, "make", make)
+        monkeypatch.setattr(password_hash, "hash_password", make)
         with ThreadPoolExecutor(1) as pool:
             assert told(pool.submit(change, alice, new=NEW + " of the second").result()) == (200, None)
         return make(password)
 
-    monkeypatch.setattr(password_hash, "make", make_slowly)
+    monkeypatch.setattr(password_hash, "hash_password", make_slowly)
     assert told(change(alice)) == WRONG
     assert told(log_in(people.client, "alice-liddell", NEW + " of the second")) == (200, None)
 

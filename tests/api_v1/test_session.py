@@ -16,8 +16,9 @@ from werkzeug.test import TestResponse
 from apps.config import settings
 from apps.extensions import db
 from apps.models import Session
+from apps.services import password as passwords
 from apps.services import user as users
-from apps.services.session import end_session
+from apps.services.session import end_sessions
 from tests.support import stores
 from tests.support.forge import REFUSAL, claims_of, told
 from tests.support.people import PASSWORD, People, Person, bearer, sign_up_body
@@ -132,7 +133,7 @@ def test_of_two_ends_of_a_session_the_first_is_remembered(app: Flask, people: Pe
     alice = people.sign_up()
     with app.test_request_context():
         for reason in ("ended_by_user", "logout"):
-            end_session(session_id(alice), reason)
+            end_sessions(alice.id, "this", reason, session_id(alice))
     assert is_over(alice)
     assert row(app, alice).revoke_reason == "ended_by_user"
 
@@ -307,11 +308,12 @@ def test_a_session_that_ended_meanwhile_changes_nothing(
 ) -> None:
     """R6: a logout between the look at a token and the change that it asks for wins."""
     alice = people.sign_up("alice-liddell")
-    wrapped = "_delete" if method == "DELETE" else "_hash_new"
-    act = getattr(users, wrapped)
+    module = passwords if method == "POST" else users
+    wrapped = "delete_user" if method == "DELETE" else "hash_new_password"
+    act = getattr(module, wrapped)
 
     def end_first(*args: Any) -> Any:
-        end_session(session_id(alice), "test")
+        end_sessions(alice.id, "this", "test", session_id(alice))
         return act(*args)
 
     body = sign_up_body("alice-liddell", password=NEW_PASSWORD)
@@ -323,6 +325,6 @@ def test_a_session_that_ended_meanwhile_changes_nothing(
     }
     path = "/password" if method == "POST" else f"/users/{alice.id}"
     with monkeypatch.context() as patch:
-        patch.setattr(users, wrapped, end_first)
+        patch.setattr(module, wrapped, end_first)
         assert told(alice.request(method, path, json=bodies[method])) == REFUSAL
     assert people.log_in("alice-liddell").id == alice.id

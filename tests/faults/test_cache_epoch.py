@@ -10,7 +10,7 @@ from sqlalchemy import update
 
 from apps.config import settings
 from apps.extensions import db
-from apps.models import Doubt
+from apps.models import CacheEpoch
 from apps.utils import clock
 from tests.faults import wait_until
 from tests.support import stores
@@ -95,7 +95,7 @@ def test_a_process_that_starts_heeds_a_doubt_whose_entries_may_still_live(
     """K5: `CACHE_TTL` is 60 seconds."""
     alice = people.sign_up()
     with app.app_context():
-        db.session.execute(update(Doubt).values(number=7, raise_time=clock.now() - timedelta(seconds=seconds)))
+        db.session.execute(update(CacheEpoch).values(number=7, raise_time=clock.now() - timedelta(seconds=seconds)))
         db.session.commit()
     with stores.application(database_url, settings(app).REDIS_URL) as young:
         assert ("cache" in at(young, alice).get("/users/").get_json()["data"]) == is_cached
@@ -105,9 +105,9 @@ def test_a_database_without_doubts_keeps_nobody_from_reading(app: Flask, people:
     """V2: what cannot be looked at is looked at again."""
     alice = people.sign_up()
     with app.app_context():
-        db.session.execute(Doubt.__table__.delete())
+        db.session.execute(CacheEpoch.__table__.delete())
         db.session.commit()
     assert alice.get("/users/").get_json()["data"]["cache"] is True
     with app.app_context():
-        db.session.add(Doubt(id=1, number=0, raise_time=clock.now() - timedelta(days=1)))
+        db.session.add(CacheEpoch(id=1, number=0, raise_time=clock.now() - timedelta(days=1)))
         db.session.commit()

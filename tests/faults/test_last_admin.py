@@ -1,12 +1,14 @@
 """The last admin: however many go at once, one stays."""
 
 import threading
+from typing import Any
 
 import pytest
 from flask import Flask
 from sqlalchemy import NullPool, create_engine, text
 
-from apps.services import user as users
+from apps.models import User
+from apps.services import account
 from tests.api_v1.test_admin import count_active_admins, do, refusal
 from tests.support.people import People, Person
 
@@ -52,13 +54,13 @@ def test_who_is_made_an_admin_meanwhile_does_not_go(
 ) -> None:
     """Z5: of two admins one would go because of the new one, and the new one because they were none when asked."""
     admin, alice = people.admin(), people.sign_up("alice-liddell")
-    lock_user = users.lock_user
+    lock_user = account.lock_user
 
-    def lock_after_the_promotion(user_id: int, author: users.Author) -> users.User:
+    def lock_after_the_promotion(*args: Any) -> User:
         with create_engine(database_url, poolclass=NullPool).begin() as elsewhere:
             elsewhere.execute(text("UPDATE users SET role = 'admin' WHERE id = :id"), {"id": alice.id})
-        return lock_user(user_id, author)
+        return lock_user(*args)
 
-    monkeypatch.setattr(users, "lock_user", lock_after_the_promotion)
+    monkeypatch.setattr(account, "lock_user", lock_after_the_promotion)
     assert refusal(do(admin, act, alice.id)) == (409, "concurrent_update")
     assert count_active_admins(app) == 2

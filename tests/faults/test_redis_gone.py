@@ -64,11 +64,11 @@ def app(database_url: str, server: RedisServer) -> Iterator[Flask]:
 def forget_failures(app: Flask) -> None:
     """Let the next request meet the state of Redis itself, as if it had been well for long."""
     app.extensions["cache"]._is_open = False
-    app.extensions["cache"]._believed_since = 0.0
-    app.extensions["limits"]._asks_again_at = 0.0
+    app.extensions["cache"]._trusted_since = 0.0
+    app.extensions["limits"]._breaker.close()
 
 
-def wait_until_believed(app: Flask) -> None:
+def wait_until_trusted(app: Flask) -> None:
     wait_until(app.extensions["cache"].ping)
 
 
@@ -95,7 +95,7 @@ def slow_routes(app: Flask, server: RedisServer, state: State) -> set[str]:
         if time.perf_counter() - started > HEALTHY + ADDED:
             slow.add(route)
     state.end(server)
-    wait_until_believed(app)
+    wait_until_trusted(app)
     return slow
 
 
@@ -142,7 +142,7 @@ def test_redis_is_used_again_when_it_is_back(app: Flask, server: RedisServer, pe
     assert alice.patch(f"/users/{alice.id}", json=new).status_code == 200
     assert alice.get("/users/").get_json()["data"]["mobile"] == new["mobile"]
     state.end(server)
-    wait_until_believed(app)
+    wait_until_trusted(app)
     first, second = (alice.get("/users/").get_json()["data"] for _ in range(2))
     assert (first["mobile"], "cache" in first) == (new["mobile"], False)
     assert (second["mobile"], second["cache"]) == (new["mobile"], True)
@@ -155,7 +155,7 @@ def test_the_service_starts_without_redis(app: Flask, server: RedisServer, datab
         alice = People(fresh.test_client()).sign_up()
         assert alice.get("/users/").status_code == 200
         server.start()
-        wait_until_believed(fresh)
+        wait_until_trusted(fresh)
 
 
 def test_readiness_names_the_cache_and_stays_ready(app: Flask, server: RedisServer) -> None:
@@ -206,7 +206,7 @@ def test_redis_goes_between_the_commit_and_the_cache(
         assert alice.patch(f"/users/{alice.id}", json={"mobile": "13200002222"}).status_code == 200
         assert alice.get("/users/").get_json()["data"]["mobile"] == "13200002222"
         STATES[name].end(server)
-        wait_until_believed(app)
+        wait_until_trusted(app)
         for client in (app.test_client(), second.test_client()):
             read = client.get("/api/v1/users/", headers=bearer(alice.access_token))
             assert read.get_json()["data"]["mobile"] == "13200002222"
@@ -228,7 +228,7 @@ def test_a_logout_while_redis_is_away_reaches_an_idle_process_with_the_recovery(
         assert alice.post("/logout").status_code == 200
         assert status_of(app, alice.access_token) == 401
         state.end(server)
-        wait_until_believed(app)
+        wait_until_trusted(app)
         assert [status_of(each, alice.access_token) for each in (app, second)] == [401, 401]
 
 
@@ -271,7 +271,7 @@ def test_a_logout_survives_redis_coming_back_with_old_data(
     server.start()
     assert server.client.dbsize() > 0
     assert status_of(app, alice.access_token) == 401
-    wait_until_believed(app)
+    wait_until_trusted(app)
     with stores.application(database_url, "", REDIS_URL=server.url) as fresh:
         assert [status_of(each, alice.access_token) for each in (app, fresh)] == [401, 401]
         server.client.flushall()

@@ -15,11 +15,11 @@ from sqlalchemy import update
 
 from apps import create_app
 from apps.cache.memory import MemoryCache
-from apps.cache.single_process import OneProcess
+from apps.cache.single_process import SingleProcess
 from apps.commands import register_commands
 from apps.database.migrations import upgrade
 from apps.extensions import db
-from apps.models import Doubt
+from apps.models import CacheEpoch
 from tests.support.audit import NEW_HEAD, write_audit
 from tests.support.documented_client import DocumentedClient
 from tests.support.servers import create_database
@@ -105,13 +105,13 @@ def _empty_tables() -> None:
     tables = [table for table in reversed(db.metadata.sorted_tables) if table.name not in kept]
     for table in tables:
         db.session.execute(table.delete())
-    db.session.execute(update(Doubt).values(number=0, raise_time=datetime(1970, 1, 1, tzinfo=UTC)))
+    db.session.execute(update(CacheEpoch).values(number=0, raise_time=datetime(1970, 1, 1, tzinfo=UTC)))
     write_audit([], NEW_HEAD)
 
 
 def memory_cache() -> MemoryCache:
     """Return an empty cache in memory; this process may have it, whatever else runs."""
-    return MemoryCache(OneProcess("sqlite://", ""))
+    return MemoryCache(SingleProcess("sqlite://", ""))
 
 
 def skip_unless_available(pair: Pair) -> None:

@@ -6,16 +6,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from apps.database.bulkhead import DatabaseGate
+from apps.database.bulkhead import Bulkhead
 from apps.errors import DatabaseUnavailable
 
 
 def test_as_many_as_there_is_room_for_are_inside_at_a_time() -> None:
-    gate, inside, most = DatabaseGate(3), [0], [0]
+    bulkhead, inside, most = Bulkhead(3), [0], [0]
     lock = threading.Lock()
 
     def visit(_: int) -> None:
-        with gate.visit():
+        with bulkhead.enter():
             with lock:
                 inside[0] += 1
                 most[0] = max(most[0], inside[0])
@@ -29,33 +29,33 @@ def test_as_many_as_there_is_room_for_are_inside_at_a_time() -> None:
 
 
 def test_nobody_waits_behind_one_who_is_stuck() -> None:
-    gate = DatabaseGate(1, patience=0.05)
-    with gate.visit():
+    bulkhead = Bulkhead(1, stuck_after=0.05)
+    with bulkhead.enter():
         for _ in range(3):
-            with pytest.raises(DatabaseUnavailable), gate.visit():
+            with pytest.raises(DatabaseUnavailable), bulkhead.enter():
                 pass
-    with gate.visit():
+    with bulkhead.enter():
         pass
 
 
 def test_who_waits_goes_in_when_another_comes_out() -> None:
-    gate, waits = DatabaseGate(1), threading.Event()
+    bulkhead, waits = Bulkhead(1), threading.Event()
 
     def wait_and_visit() -> bool:
         waits.set()
-        with gate.visit():
+        with bulkhead.enter():
             return True
 
     with ThreadPoolExecutor(1) as thread:
-        with gate.visit():
+        with bulkhead.enter():
             late = thread.submit(wait_and_visit)
             assert waits.wait(5)
         assert late.result(5)
 
 
 def test_who_fails_inside_makes_room() -> None:
-    gate = DatabaseGate(1)
-    with pytest.raises(ValueError, match="as the database may"), gate.visit():
+    bulkhead = Bulkhead(1)
+    with pytest.raises(ValueError, match="as the database may"), bulkhead.enter():
         raise ValueError("as the database may")
-    with gate.visit():
+    with bulkhead.enter():
         pass

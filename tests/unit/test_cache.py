@@ -76,7 +76,7 @@ def test_a_dropped_entry_is_a_miss(place: Store) -> None:
 
 
 def test_the_memory_of_a_process_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory_cache, "_MOST_ENTRIES", 2)
+    monkeypatch.setattr(memory_cache, "_MAX_ENTRIES", 2)
     place = stores.memory_cache()
     for key in "abc":
         put(place, key, 1, key)

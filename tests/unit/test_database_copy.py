@@ -17,6 +17,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from apps import create_app
+from apps.commands import register_commands
 from apps.extensions import db
 from apps.models import User
 from tests.support import live, stores
@@ -32,6 +33,7 @@ SECRET = "a-password-of-the-database"
 @contextmanager
 def application(url: str) -> Iterator[Flask]:
     app = create_app("testing", DATABASE_URL=url)
+    register_commands(app)
     yield app
     with app.app_context():
         db.session.remove()

@@ -16,7 +16,7 @@ from sqlalchemy import inspect, text
 
 from apps import create_app
 from apps.about import ROOT
-from apps.cache.single_process import OneProcess
+from apps.cache.single_process import SingleProcess
 from apps.config import BaseConfig
 from apps.database.migrations import migrate_embedded
 from apps.extensions import db
@@ -105,7 +105,9 @@ def test_every_connection_to_sqlite_is_prepared(app: Flask, pragma: str, value: 
 def is_free(folder: Path, url: str) -> bool:
     """Whether another process, with a TMPDIR of its own, may have the database."""
     (folder / "tmp").mkdir(exist_ok=True)
-    code = "import sys; from apps.cache.single_process import OneProcess; print(OneProcess(*sys.argv[1:]).is_ours())"
+    code = (
+        "import sys; from apps.cache.single_process import SingleProcess; print(SingleProcess(*sys.argv[1:]).is_ours())"
+    )
     command = [sys.executable, "-c", code, url, str(folder)]
     return subprocess.check_output(command, cwd=ROOT, env=os.environ | {"TMPDIR": str(folder / "tmp")}) == b"True\n"
 
@@ -115,20 +117,20 @@ def test_a_sqlite_file_is_one_processs_whatever_its_name_and_its_tmpdir(tmp_path
     (tmp_path / "link.db").symlink_to(tmp_path / "users.db")
     urls = [f"sqlite:///{name}" for name in ("users.db", f"{tmp_path}/users.db", "link.db", "file:users.db?uri=true")]
     assert is_free(tmp_path, urls[0])  # and it ends at once
-    assert OneProcess(urls[0], str(tmp_path)).is_ours()
+    assert SingleProcess(urls[0], str(tmp_path)).is_ours()
     assert (tmp_path / "users.db.lock").exists()
     assert [url for url in urls if is_free(tmp_path, url)] == []
-    assert [url for url in urls if not OneProcess(url, str(tmp_path)).is_ours()] == []
+    assert [url for url in urls if not SingleProcess(url, str(tmp_path)).is_ours()] == []
     assert is_free(tmp_path, "sqlite:///others.db")
 
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "sqlite:///file:x?mode=memory&uri=true"])
 def test_a_database_in_memory_needs_no_lock(tmp_path: Path, url: str) -> None:
-    assert OneProcess(url, str(tmp_path)).is_ours()
+    assert SingleProcess(url, str(tmp_path)).is_ours()
     assert is_free(tmp_path, url)
     assert [path.name for path in tmp_path.iterdir()] == ["tmp"]
 
 
 def test_where_no_lock_can_be_made_no_process_is_the_one(tmp_path: Path) -> None:
     """V2: nor could the database be."""
-    assert not OneProcess("sqlite:///no/such/folder/users.db", str(tmp_path)).is_ours()
+    assert not SingleProcess("sqlite:///no/such/folder/users.db", str(tmp_path)).is_ours()

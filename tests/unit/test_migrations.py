@@ -13,6 +13,7 @@ from flask import Flask
 
 from apps import create_app
 from apps.about import ROOT
+from apps.commands import register_commands
 from apps.extensions import db
 from apps.models import User
 from tests.support import servers, stores
@@ -36,6 +37,7 @@ def url(store: str, tmp_path: Path) -> Iterator[str]:
 @pytest.fixture
 def app(url: str) -> Iterator[Flask]:
     app = create_app("testing", DATABASE_URL=url, STATEMENT_TIMEOUT=1)
+    register_commands(app)
     yield app
     with app.app_context():
         db.engine.dispose()

@@ -44,16 +44,16 @@ def test_the_cost_is_at_least_what_owasp_asks_for(profile: type[BaseConfig]) -> 
 def test_a_hash_is_argon2id_of_the_configured_cost_with_a_salt(app: Flask) -> None:
     """P1: 128 bits of salt, 256 of hash."""
     change_settings(app, PASSWORD_MEMORY_COST=19_456, PASSWORD_TIME_COST=2)
-    cost = PHC.fullmatch(password_hash.make(PASSWORD))
+    cost = PHC.fullmatch(password_hash.hash_password(PASSWORD))
     assert cost
     assert cost.groups() == ("19456", "2", "1")
 
 
 def test_two_hashes_of_one_password_differ_and_both_match(app: Flask) -> None:
     """P1: a salt each."""
-    hashes = {password_hash.make(PASSWORD) for _ in range(5)}
+    hashes = {password_hash.hash_password(PASSWORD) for _ in range(5)}
     assert len({stored.split("$")[4] for stored in hashes}) == len(hashes) == 5
-    assert all(password_hash.matches(PASSWORD, stored) for stored in hashes)
+    assert all(password_hash.verify_password(PASSWORD, stored) for stored in hashes)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_two_hashes_of_one_password_differ_and_both_match(app: Flask) -> None:
 )
 def test_what_is_no_hash_matches_nothing(app: Flask, stored: str | None) -> None:
     """P1, I1: nor does it raise; a password stored in clear is no hash of itself."""
-    assert not password_hash.matches(PASSWORD, stored)
+    assert not password_hash.verify_password(PASSWORD, stored)
 
 
 @pytest.mark.parametrize(
@@ -92,9 +92,9 @@ def test_what_is_no_hash_matches_nothing(app: Flask, stored: str | None) -> None
 def test_every_byte_of_a_password_counts(app: Flask, password: str, other: str, pepper: str) -> None:
     """P4: bcrypt would stop at byte 72 and at NUL."""
     change_settings(app, PASSWORD_PEPPER=pepper)
-    stored = password_hash.make(password)
-    assert password_hash.matches(password, stored)
-    assert not password_hash.matches(other, stored)
+    stored = password_hash.hash_password(password)
+    assert password_hash.verify_password(password, stored)
+    assert not password_hash.verify_password(other, stored)
 
 
 @pytest.mark.parametrize("pepper", ["", PEPPER])
@@ -104,17 +104,19 @@ def test_composed_and_decomposed_text_is_one_password(app: Flask, password: str,
     change_settings(app, PASSWORD_PEPPER=pepper)
     forms = {normalize("NFC", password), normalize("NFD", password)}
     assert len(forms) == 2
-    assert all(password_hash.matches(one, password_hash.make(other)) for one in forms for other in forms)
+    assert all(
+        password_hash.verify_password(one, password_hash.hash_password(other)) for one in forms for other in forms
+    )
 
 
 def test_without_its_pepper_a_hash_matches_nothing(app: Flask) -> None:
     """P1: a stolen table alone cannot be guessed at."""
     change_settings(app, PASSWORD_PEPPER=PEPPER)
-    stored = password_hash.make(PASSWORD)
-    assert password_hash.matches(PASSWORD, stored)
+    stored = password_hash.hash_password(PASSWORD)
+    assert password_hash.verify_password(PASSWORD, stored)
     for other in ("", PEPPER + "!", PEPPER[:-1]):
         change_settings(app, PASSWORD_PEPPER=other)
-        assert not password_hash.matches(PASSWORD, stored)
+        assert not password_hash.verify_password(PASSWORD, stored)
 
 
 @pytest.mark.parametrize(
@@ -123,10 +125,10 @@ def test_without_its_pepper_a_hash_matches_nothing(app: Flask) -> None:
 )
 def test_a_hash_of_another_cost_is_outdated(app: Flask, setting: str, value: int, is_outdated: bool) -> None:
     """P2."""
-    stored = password_hash.make(PASSWORD)
+    stored = password_hash.hash_password(PASSWORD)
     change_settings(app, **{f"PASSWORD_{setting}": value})
     assert password_hash.is_outdated(stored) == is_outdated
-    assert password_hash.matches(PASSWORD, stored)
+    assert password_hash.verify_password(PASSWORD, stored)
 
 
 @pytest.fixture
@@ -158,17 +160,17 @@ def test_a_wrong_password_costs_the_same_work_after_the_parameters_rose(
 ) -> None:
     """E1: else whoever has not logged in since could be told from who does not exist."""
     change_settings(app, PASSWORD_MEMORY_COST=64, PASSWORD_TIME_COST=2)
-    stored = password_hash.make(PASSWORD)
+    stored = password_hash.hash_password(PASSWORD)
     change_settings(app, PASSWORD_MEMORY_COST=memory, PASSWORD_TIME_COST=passes, PASSWORD_PARALLELISM=lanes)
-    password_hash.matches(PASSWORD, None)  # which makes the hash of nobody first
+    password_hash.verify_password(PASSWORD, None)  # which makes the hash of nobody first
     costs = []
     for known in (None, stored):
         work.clear()
-        assert not password_hash.matches("another", known)
+        assert not password_hash.verify_password("another", known)
         costs.append(sum(work))
     assert abs(costs[1] - max(costs[0], 128)) <= 8 * lanes
     work.clear()
-    assert password_hash.matches(PASSWORD, stored)
+    assert password_hash.verify_password(PASSWORD, stored)
     assert work == [128]  # the right one is hashed anew by the login anyway
 
 
@@ -176,13 +178,13 @@ def test_a_turn_is_given_back_whatever_comes_of_it(app: Flask) -> None:
     """V8: or the service would answer 503 for ever."""
     change_settings(app, PASSWORD_HASH_CONCURRENCY=1, PASSWORD_HASH_QUEUE=0)
     password_hash.init_app(app)
-    stored = password_hash.make(PASSWORD)
+    stored = password_hash.hash_password(PASSWORD)
     for _ in range(3):
-        assert not password_hash.matches("another", stored)
-        assert not password_hash.matches(PASSWORD, "no hash")
+        assert not password_hash.verify_password("another", stored)
+        assert not password_hash.verify_password(PASSWORD, "no hash")
         with pytest.raises(UnicodeEncodeError):
-            password_hash.make("\ud800")
-    assert password_hash.matches(PASSWORD, stored)
+            password_hash.hash_password("\ud800")
+    assert password_hash.verify_password(PASSWORD, stored)
 
 
 def test_whoever_waits_too_long_for_a_turn_is_refused(app: Flask) -> None:
@@ -194,9 +196,9 @@ def test_whoever_waits_too_long_for_a_turn_is_refused(app: Flask) -> None:
     app.extensions["hashing"].threads.submit(free.wait)
     for _ in range(3):
         with pytest.raises(Overloaded):
-            password_hash.make(PASSWORD)
+            password_hash.hash_password(PASSWORD)
     free.set()
-    assert password_hash.make(PASSWORD)
+    assert password_hash.hash_password(PASSWORD)
 
 
 def test_only_the_threads_that_hash_hold_the_memory_of_hashes(app: Flask) -> None:

@@ -56,7 +56,7 @@ def test_what_many_count_at_once_is_counted_once() -> None:
 
 def test_the_one_not_counted_for_longest_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """V1: a flood of addresses takes no memory without end."""
-    monkeypatch.setattr(memory, "_MOST_KEYS", 2)
+    monkeypatch.setattr(memory, "_MAX_KEYS", 2)
     limiter = SlidingWindowCounterRateLimiter(BoundedMemoryStorage())
     with time_machine.travel(START, tick=False):
         counts = [hits(limiter, 8, who) for who in ("alice", "bob", "alice", "carol", "alice", "bob")]

@@ -201,9 +201,9 @@ def test_an_outage_while_it_settles_begins_it_anew(
     assert cache._is_open
     proxy.listen()
     wait_until(lambda: not cache._is_open)
-    cache._believe(first)
+    cache._trust(first)
     assert not cache.ping()
-    cache._believe(cache._outages)
+    cache._trust(cache._outages)
     assert cache.ping()
 
 
@@ -247,7 +247,7 @@ def test_readers_do_not_push_out_what_redis_must_be_told(
     cache: RedisCache, other: RedisCache, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """K7: however many users are read while Redis is away, a logout is not forgotten."""
-    monkeypatch.setattr(redis_cache, "_MOST_MISSED", 3)
+    monkeypatch.setattr(redis_cache, "_MAX_PENDING", 3)
     put(other, "session", 1, "live")
     lose(cache, proxy)
     put(cache, "session", 2, "over")
@@ -261,7 +261,7 @@ def test_what_redis_must_be_told_is_bounded(
     cache: RedisCache, other: RedisCache, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """K5: beyond it the oldest entry lapses by its time to live."""
-    monkeypatch.setattr(redis_cache, "_MOST_MISSED", 3)
+    monkeypatch.setattr(redis_cache, "_MAX_PENDING", 3)
     for key in "abcd":
         put(other, key, 1, key)
     lose(cache, proxy)

@@ -147,7 +147,7 @@ def test_the_cache_needs_no_more_connections_than_it_keeps(own: RedisServer) -> 
     cache = RedisCache(address, TIMEOUT)
     assert put(cache, "k", 1, "v")
     client.client_kill_filter(skipme=True)
-    cache.distrust("a test")
+    cache.invalidate_all("a test")
     wait_until(cache.ping)
     assert put(cache, "k", 2, "w")
     assert look(cache, "k") == [(2, "w")]

@@ -83,7 +83,7 @@ STRONG: list[dict[str, Any]] = [
 def faults(profile: str, **given: Any) -> list[str]:
     with pytest.raises(InvalidSettings) as raised:
         create_app(profile, **(FINE | given))
-    return raised.value.faults
+    return raised.value.problems
 
 
 @pytest.mark.parametrize("profile", PROFILES)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apps.utils.strict_json import MOST_DEPTH, MOST_KEYS, NotStrictJson, parse
+from apps.utils.strict_json import MAX_DEPTH, MAX_KEYS, NotStrictJson, parse
 
 
 def nested(depth: int) -> bytes:
@@ -49,12 +49,12 @@ REFUSED = [
     (b'{"a": "\\ud800"}', "surrogate"),
     (b'{"a": ["\\udc00\\ud800"]}', "surrogate"),
     (b'{"\\udfff": 1}', "surrogate"),
-    (nested(MOST_DEPTH + 1), "nested"),
-    (b'{"a": "\\"", "b": ' + b"[" * MOST_DEPTH + b"]" * MOST_DEPTH + b"}", "nested"),
+    (nested(MAX_DEPTH + 1), "nested"),
+    (b'{"a": "\\"", "b": ' + b"[" * MAX_DEPTH + b"]" * MAX_DEPTH + b"}", "nested"),
     (b"[" * 60_000, "nested"),
     (b"[" * 30_000 + b"]" * 30_000, "nested"),
-    (keys(MOST_KEYS + 1), "more than 100 keys"),
-    (b'{"a": ' + keys(MOST_KEYS + 1) + b"}", "more than 100 keys"),
+    (keys(MAX_KEYS + 1), "more than 100 keys"),
+    (b'{"a": ' + keys(MAX_KEYS + 1) + b"}", "more than 100 keys"),
 ]
 
 
@@ -83,8 +83,8 @@ def test_what_is_strict_json_is_read(body: bytes, value: dict[str, Any]) -> None
 
 
 def test_the_limits_themselves_are_allowed() -> None:
-    assert len(parse(keys(MOST_KEYS))) == MOST_KEYS
-    assert json.dumps(parse(nested(MOST_DEPTH))).count("{") == MOST_DEPTH
+    assert len(parse(keys(MAX_KEYS))) == MAX_KEYS
+    assert json.dumps(parse(nested(MAX_DEPTH))).count("{") == MAX_DEPTH
 
 
 @settings(deadline=None)

@@ -6,7 +6,7 @@ import pytest
 import time_machine
 
 from apps.security import token_cache
-from apps.security.token_cache import Verified, VerifiedTokens
+from apps.security.token_cache import TokenCache, Verified
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 LEEWAY = timedelta(seconds=10)
@@ -21,7 +21,7 @@ def good_for(seconds: int) -> Verified:
 def test_a_token_is_known_in_its_time_and_the_leeway(seconds: int, is_known: bool) -> None:
     """T5, V7: also when the clock is set back."""
     with time_machine.travel(START, tick=False) as clock:
-        tokens = VerifiedTokens(LEEWAY)
+        tokens = TokenCache(LEEWAY)
         tokens.put("a.b.c", good_for(120))
         clock.shift(seconds)
         assert (tokens.get("a.b.c") == good_for(120)) is is_known
@@ -30,16 +30,16 @@ def test_a_token_is_known_in_its_time_and_the_leeway(seconds: int, is_known: boo
 def test_no_other_token_is_known() -> None:
     """T1."""
     with time_machine.travel(START, tick=False):
-        tokens = VerifiedTokens(LEEWAY)
+        tokens = TokenCache(LEEWAY)
         tokens.put("a.b.c", good_for(120))
         assert [tokens.get(other) for other in ("a.b.d", "a.b.c ", "a.b.", "")] == [None] * 4
 
 
 def test_the_one_not_used_for_longest_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """T9: however many are sent, so many are kept."""
-    monkeypatch.setattr(token_cache, "_MOST_TOKENS", 2)
+    monkeypatch.setattr(token_cache, "_MAX_TOKENS", 2)
     with time_machine.travel(START, tick=False):
-        tokens = VerifiedTokens(LEEWAY)
+        tokens = TokenCache(LEEWAY)
         for token in ("first", "second"):
             tokens.put(token, good_for(120))
         assert tokens.get("first")

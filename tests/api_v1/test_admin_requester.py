@@ -8,6 +8,7 @@ from sqlalchemy import NullPool, create_engine, text, update
 
 from apps.extensions import db
 from apps.models import User
+from apps.services import account
 from apps.services import admin as admins
 from apps.services import user as users
 from tests.api_v1.test_admin import ACTS, do, refusal
@@ -40,14 +41,14 @@ def test_who_is_no_admin_any_more_when_the_row_is_locked_changes_nothing(
     people.admin()
     admin, alice = people.admin(), people.sign_up("alice-liddell")
     statement, expected = LOSSES[loss]
-    lock_user, before = users.lock_user, version(app, alice)
+    lock_user, before = account.lock_user, version(app, alice)
 
-    def lock_after_the_loss(user_id: int, author: users.Author) -> User:
+    def lock_after_the_loss(*args: Any) -> User:
         with create_engine(database_url, poolclass=NullPool).begin() as elsewhere:
             elsewhere.execute(text(statement), {"id": admin.id})
-        return lock_user(user_id, author)
+        return lock_user(*args)
 
-    for service in (users, admins):
+    for service in (users, admins, account):
         monkeypatch.setattr(service, "lock_user", lock_after_the_loss)
     method, path, body = WRITES[write]
     assert refusal(admin.request(method, path.format(alice.id), json=body)) == expected

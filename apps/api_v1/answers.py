@@ -1,0 +1,82 @@
+"""The answers that several features share, and what a view reads of a request to change a user."""
+
+import msgspec
+from flask import Response, request
+
+from apps.http import cookies
+from apps.models import User
+from apps.services import token as tokens
+from apps.services.account import IfMatch, Requester
+from apps.services.identity_cache import CachedUser, Identity
+from apps.services.login import Login
+from apps.services.token import TokenPair
+from apps.utils.response import HttpResponse
+
+
+class UserAnswer(msgspec.Struct):
+    """A user as clients see it. `cache` is present, and true, if the answer came from the cache."""
+
+    id: int
+    username: str
+    age: int
+    mobile: str
+    cache: bool | msgspec.UnsetType = msgspec.UNSET
+
+
+class LoginAnswer(msgspec.Struct):
+    """A user with the tokens of a new session."""
+
+    id: int
+    username: str
+    age: int
+    mobile: str
+    access_token: str | msgspec.UnsetType = msgspec.UNSET  # absent in cookie mode: no script may read it
+    refresh_token: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class RefreshAnswer(msgspec.Struct):
+    """A new access token and, with rotation, the refresh token that replaces the one that was sent."""
+
+    access_token: str | msgspec.UnsetType = msgspec.UNSET
+    refresh_token: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class NoAnswer(msgspec.Struct):
+    """`{}`."""
+
+
+def requester_of(identity: Identity) -> Requester:
+    """Return who asks for a change."""
+    return Requester(identity.user.id, identity.session.id, identity.is_fresh)
+
+
+def if_match() -> IfMatch:
+    """Return the versions that If-Match allows, or None if it allows any (RFC 9110, 13.1.1)."""
+    is_conditional = "If-Match" in request.headers and not request.if_match.star_tag
+    return frozenset(request.if_match) if is_conditional else None
+
+
+def answer_user(user: User | CachedUser, *, from_cache: bool = False) -> Response:
+    """Answer with a user, and with the version that a later If-Match may name."""
+    cache = True if from_cache else msgspec.UNSET
+    answer = UserAnswer(id=user.id, username=user.username, age=user.age, mobile=user.mobile, cache=cache)
+    response = HttpResponse.success(answer)
+    response.set_etag(str(user.version))
+    return response
+
+
+def answer_login(login: Login) -> Response:
+    """Answer with a user and a new pair of tokens."""
+    user, pair = login.user, tokens.issue_pair(login.session)
+    answer = LoginAnswer(id=user.id, username=user.username, age=user.age, mobile=user.mobile)
+    return answer_tokens(answer, login.session.id, pair)
+
+
+def answer_tokens(answer: LoginAnswer | RefreshAnswer, session_id: str, pair: TokenPair) -> Response:
+    """Answer with tokens: in the body or, in cookie mode, in cookies."""
+    if cookies.is_on():
+        response = HttpResponse.success(answer)
+        cookies.set_tokens(response, session_id, pair.access_token, pair.refresh_token)
+        return response
+    answer.access_token, answer.refresh_token = pair.access_token, pair.refresh_token or msgspec.UNSET
+    return HttpResponse.success(answer)
