@@ -26,7 +26,7 @@ def main() -> None:
         app.cli(prog_name="manage.py", obj=ScriptInfo(create_app=lambda: app))
     except (OperationalError, ProgrammingError) as error:
         first_line = str(error.orig).partition("\n")[0]
-        sys.exit(f"the database does not answer, or has no tables yet (manage.py db upgrade): {first_line}")
+        sys.exit(f"the database does not respond or has no tables yet (run `manage.py db upgrade`): {first_line}")
 
 
 if __name__ == "__main__":

@@ -7,4 +7,4 @@ from apps.database.migrations import migrate_embedded
 
 app = create_app()
 migrate_embedded(app)
-gc.freeze()  # to look through all that is there already would stop every thread of the process for 50 ms, at times
+gc.freeze()  # a full collection of what is loaded so far would stop all threads for 50 ms

@@ -49,8 +49,8 @@ def register_extensions(app: Flask) -> None:
     extensions.db.init_app(app)
     extensions.cache.init_app(app)
     extensions.jwt.init_app(app)
-    if settings_of(app).CORS_ORIGINS:  # without it, no request pays for the check
-        # Exact patterns: Flask-CORS reads a string with any of `*[]?` as a pattern, and ignores the case of others.
+    if settings_of(app).CORS_ORIGINS:  # otherwise no request pays for the check
+        # Exact patterns: Flask-CORS treats a string with any of `*[]?` as a pattern, and ignores the case of others.
         exact = [re.compile(re.escape(origin) + r"\Z") for origin in settings_of(app).CORS_ORIGINS]
         with_cookies = "cookies" in settings_of(app).JWT_TOKEN_LOCATION
         extensions.cors.init_app(app, origins=exact, supports_credentials=with_cookies, expose_headers=headers.EXPOSED)
@@ -62,12 +62,12 @@ def register_extensions(app: Flask) -> None:
     bulkhead.init_app(app)
     with app.app_context():
         engine.prepare_sqlite(extensions.db.engine)
-        # One second longer than the server's own timeout, whose error is the better one.
+        # One second more than the server's own timeout, because the server's error says more.
         timeouts.limit_waiting(extensions.db.engine, settings_of(app).STATEMENT_TIMEOUT.total_seconds() + 1)
 
 
 def register_blueprints(app: Flask) -> None:
-    """Add the routes. No path redirects to another: a redirect would be an answer outside the envelope."""
+    """Add the routes. No path redirects to another: a redirect would be a response without the envelope."""
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     app.url_map.converters.update(id=converters.IdConverter, session=converters.SessionIdConverter)
@@ -77,7 +77,7 @@ def register_blueprints(app: Flask) -> None:
 
 
 def register_hooks(app: Flask) -> None:
-    """Wrap every request: the client's address behind proxies, the log line, the security headers."""
+    """Add what wraps every request: the client's address behind proxies, the log line, the security headers."""
     logs.configure(settings_of(app).LOG_LEVEL)
     application = logs.with_log(headers.with_headers(app.wsgi_app))
     proxies = settings_of(app).TRUSTED_PROXIES

@@ -1,7 +1,7 @@
-"""Every refusal that a client can see, one class each, and the handlers that turn them into the envelope.
+"""The errors that clients can see, one class each.
 
-A class says its status, its stable `type`, the message for the client, and headers. The private cause goes to the log
-by `raise ... from`, never into the answer.
+A class holds the status, the stable `type`, the message for the client and the headers. A private cause is attached by
+`raise ... from`: it goes to the log, never into the response.
 """
 
 import math
@@ -10,21 +10,21 @@ from typing import Any
 
 
 class ApiError(Exception):
-    """A refusal; raised by services, answered by the handlers below."""
+    """Base of all errors. Services raise them, and `apps.http.error_handlers` answers them."""
 
     status = 500
     type = "internal_error"
-    message = "Something went wrong here. It has been logged."
-    fields: Mapping[str, Any] | None = None  # {field: [fault, ...]}, nested as the body is
+    message = "An internal error occurred. It has been logged."
+    fields: Mapping[str, Any] | None = None  # {field: [problem, ...]}, nested like the body
     headers: Mapping[str, str] = {}
 
 
 class InvalidBody(ApiError):
-    """The body is not what the route takes; `fields` says where."""
+    """The body or the query does not fit the form of the route. `fields` names the problems."""
 
     status = 400
     type = "invalid_body"
-    message = "invalid body"
+    message = "Invalid body."
 
     def __init__(self, action: str, fields: Mapping[str, Any]) -> None:
         super().__init__()
@@ -33,11 +33,14 @@ class InvalidBody(ApiError):
 
 
 class WeakPassword(ApiError):
-    """A password that a guesser tries first."""
+    """The password is in a list of leaked passwords or contains the username."""
 
     status = 400
     type = "weak_password"
-    message = "This password is too easy to guess: it is in lists of leaked passwords, or holds the username."
+    message = (
+        "This password is too easy to guess: it is in a list of leaked passwords or contains the username. "
+        "Choose another one."
+    )
 
     def __init__(self, field: str = "password") -> None:
         super().__init__()
@@ -45,14 +48,14 @@ class WeakPassword(ApiError):
 
 
 class Unauthorized(ApiError):
-    """401 in any form; its challenge tells the client which scheme to use (RFC 6750, 3)."""
+    """Base of all 401 errors. The challenge tells the client which scheme to use (RFC 6750, 3)."""
 
     status = 401
     headers = {"WWW-Authenticate": "Bearer"}
 
 
 class InvalidToken(Unauthorized):
-    """Bad, expired, revoked or of another kind: one text for all, so that nothing helps a forger."""
+    """The token is invalid, expired, revoked or of another kind. One text for all, so that a forger learns nothing."""
 
     type = "invalid_token"
     message = "The token is invalid, expired or revoked."
@@ -60,14 +63,14 @@ class InvalidToken(Unauthorized):
 
 
 class MissingToken(Unauthorized):
-    """The request carries no bearer token. RFC 6750, 3.1: then the challenge carries no error."""
+    """The request has no token, so the challenge has no error (RFC 6750, 3.1)."""
 
     type = "missing_token"
-    message = "This needs the header Authorization: Bearer <token>."
+    message = "This request requires a token. Send the header Authorization: Bearer <token>."
 
 
 class InvalidClient(Unauthorized):
-    """RFC 6749, 5.2: another service is unknown, or its secret is wrong; it authenticates by Basic."""
+    """Another service is unknown or its secret is wrong. Services authenticate by HTTP Basic (RFC 6749, 5.2)."""
 
     type = "invalid_client"
     message = "The client id or the client secret is wrong."
@@ -75,46 +78,46 @@ class InvalidClient(Unauthorized):
 
 
 class WrongCredentials(Unauthorized):
-    """Unknown user or wrong password: the two are never told apart."""
+    """The user is unknown or the password is wrong. The response does not tell which."""
 
     type = "wrong_credentials"
     message = "The username or the password is wrong."
 
 
 class FreshTokenRequired(Unauthorized):
-    """The token is good, but comes from a refresh; RFC 9470, 3: log in again for this."""
+    """The token is valid but comes from a refresh, so the user must log in again (RFC 9470, 3)."""
 
     type = "fresh_token_required"
-    message = "This needs an access token that comes straight from a login."
+    message = "This request requires an access token from a login, not from a refresh. Log in again."
     headers = {"WWW-Authenticate": 'Bearer error="insufficient_user_authentication"'}
 
 
 class Forbidden(ApiError):
-    """A good token, but not for this."""
+    """The token is valid, but its user may not do this."""
 
     status = 403
     type = "forbidden"
-    message = "This is not allowed with your account."
+    message = "Your account is not allowed to do this."
 
 
 class CsrfFailed(ApiError):
-    """The token came in a cookie, and nothing proves that a page of ours sent the request."""
+    """The token came in a cookie, and the CSRF token is missing or wrong."""
 
     status = 403
     type = "csrf_failed"
-    message = "This needs the header X-CSRF-Token with the value of the cookie __Host-csrf_token."
+    message = "The CSRF token is missing or wrong. Send the value of the cookie __Host-csrf_token in X-CSRF-Token."
 
 
 class NotFound(ApiError):
-    """No path of ours, or one with an id that is none."""
+    """No route has this path, or the path holds an invalid id."""
 
     status = 404
     type = "not_found"
-    message = "There is nothing at this path."
+    message = "There is nothing at this path. Check the URL."
 
 
 class UserNotFound(ApiError):
-    """Only an admin learns this; everybody else gets `Forbidden` for every id but their own."""
+    """The user does not exist. Only admins see this; other users get `Forbidden` for every id except their own."""
 
     status = 404
     type = "user_not_found"
@@ -125,64 +128,64 @@ class UserNotFound(ApiError):
 
 
 class SessionNotFound(ApiError):
-    """Unknown, ended, or somebody else's: the three are not told apart."""
+    """The session is unknown, has ended or belongs to another user. The response does not tell which."""
 
     status = 404
     type = "session_not_found"
-    message = "You have no such session."
+    message = "You have no session with this id."
 
 
 class UsernameTaken(ApiError):
-    """Another account has this username, or one that reads the same."""
+    """Another account has this username, or one with the same canonical form."""
 
     status = 409
     type = "username_taken"
-    message = "This username is taken."
+    message = "This username is taken. Choose another one."
     fields = {"username": [message]}
 
 
 class LastAdmin(ApiError):
-    """Without an admin nobody could make another."""
+    """The change would leave no admin, and only an admin can make another."""
 
     status = 409
     type = "last_admin"
-    message = "The last admin must stay one: make another user an admin first."
+    message = "You cannot remove the last admin. Make another user an admin first."
 
 
 class ConcurrentUpdate(ApiError):
-    """Somebody else changed the same row in the same moment, and went first."""
+    """Another request changed the same row at the same time and was first."""
 
     status = 409
     type = "concurrent_update"
-    message = "This was changed by another request in the same moment. Read it and try again."
+    message = "Another request changed this at the same time. Read it again and retry."
 
 
 class StaleVersion(ApiError):
-    """RFC 9110, 13.1.1: `If-Match` names a version that is not the current one."""
+    """`If-Match` does not name the current version (RFC 9110, 13.1.1)."""
 
     status = 412
     type = "stale_version"
-    message = "This was changed since you read it. Read it again."
+    message = "This has changed since you read it. Read it again and retry."
 
 
 class BodyTooLarge(ApiError):
-    """A body over `MAX_CONTENT_LENGTH`."""
+    """The body is larger than `MAX_CONTENT_LENGTH`."""
 
     status = 413
     type = "request_entity_too_large"
-    message = "The body is larger than 64 kB."
+    message = "The body is larger than 64 kB. Send a smaller one."
 
 
 class UnsupportedMediaType(ApiError):
-    """A body that is not JSON."""
+    """The body has another media type or charset than the route accepts, or is compressed."""
 
     status = 415
     type = "unsupported_media_type"
-    message = "The body must have the media type of the documentation, be in UTF-8, and not compressed."
+    message = "Send the body with the documented Content-Type, in UTF-8 and not compressed."
 
 
 class TooManyRequests(ApiError):
-    """A limit was reached; `retry_after` is in seconds."""
+    """A rate limit was reached. `retry_after` is in seconds."""
 
     status = 429
     type = "too_many_requests"
@@ -194,46 +197,46 @@ class TooManyRequests(ApiError):
 
 
 class Unavailable(ApiError):
-    """Try again soon: 503 keeps a client's session, where a 401 would throw it away."""
+    """Base of all 503 errors: a client retries soon and keeps its session, which a 401 would end."""
 
     status = 503
-    headers = {"Retry-After": "1"}  # RFC 9110, 10.2.3: in a second or so
+    headers = {"Retry-After": "1"}  # seconds (RFC 9110, 10.2.3)
 
 
 class DatabaseUnavailable(Unavailable):
-    """The database is gone, or did not answer in time."""
+    """The database is unreachable or did not respond in time."""
 
     type = "database_unavailable"
     message = "The service cannot reach its database. Try again in a moment."
 
 
 class SecondProcess(Unavailable):
-    """Another process of this machine serves the same database, and without Redis one would not hear of the other."""
+    """Another process of this machine serves the same database; without Redis they would not share cache changes."""
 
     type = "second_process"
-    message = "Another process serves here. More than one needs REDIS_URL."
+    message = "Another process already serves this database. Set REDIS_URL to run more than one."
 
 
 class NotReady(Unavailable):
-    """The probe's answer when requests should go elsewhere; `fields` says what is down."""
+    """The readiness probe failed: requests should go to another process. `fields` names what is down."""
 
     type = "not_ready"
-    message = "Not ready."
+    message = "The service is not ready. Try again in a moment."
 
     def __init__(self, answers: Mapping[str, bool]) -> None:
         super().__init__()
-        self.fields = {name: ["does not answer"] for name, does_answer in answers.items() if not does_answer}
+        self.fields = {name: ["Does not respond."] for name, responds in answers.items() if not responds}
 
 
 class NoSigningKey(Unavailable):
-    """No key signs: the operator has to run `manage.py keys rotate`."""
+    """There is no signing key. The operator must run `manage.py keys rotate`."""
 
     type = "no_signing_key"
-    message = "The service cannot issue tokens yet."
+    message = "The service cannot issue tokens yet. Try again later."
 
 
 class Overloaded(Unavailable):
-    """More passwords to hash than there are processors for."""
+    """More passwords wait to be hashed than this process can hash in time."""
 
     type = "overloaded"
     message = "The service is busy. Try again in a moment."

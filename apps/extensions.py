@@ -1,4 +1,4 @@
-"""The extensions, unbound here and bound to an application in `create_app`."""
+"""The Flask extensions, created unbound. `create_app` binds them to an application."""
 
 from flask_cors import CORS
 from flask_jwt_extended import JWTManager
@@ -8,7 +8,7 @@ from sqlalchemy.orm import DeclarativeBase
 
 from apps.cache.store import Cache
 
-# Every constraint has a name: errors are told apart by it, and migrations can drop it.
+# Every constraint has a name, by which errors are distinguished and migrations can drop it.
 NAMING_CONVENTION = {
     "ix": "ix_%(table_name)s_%(column_0_name)s",
     "uq": "uq_%(table_name)s_%(column_0_name)s",
@@ -19,12 +19,12 @@ NAMING_CONVENTION = {
 
 
 class Base(DeclarativeBase):
-    """The declarative base below every model."""
+    """The declarative base of every model."""
 
     metadata = MetaData(naming_convention=NAMING_CONVENTION)
 
 
-# Rows stay readable after the commit, so an answer made from one costs no second SELECT.
+# Rows stay readable after the commit, so an answer needs no second SELECT.
 db = SQLAlchemy(model_class=Base, session_options={"expire_on_commit": False})
 cache = Cache()
 jwt = JWTManager()

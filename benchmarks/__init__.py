@@ -1,1 +1,1 @@
-"""What Gatehouse costs, side by side with what it is compared with: `python -m benchmarks --help`."""
+"""Benchmarks of Gatehouse and of comparable services: `python -m benchmarks --help`."""

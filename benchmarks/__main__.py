@@ -1,4 +1,4 @@
-"""Measure everything, or the parts named, and write docs/performance.md."""
+"""Run all benchmarks, or the named parts, and write docs/performance.md."""
 
 import argparse
 import json
@@ -20,12 +20,12 @@ PARTS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all without one")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"one of {', '.join(PARTS)} (default: all)")
     parser.add_argument("--postgresql", default="postgresql://postgres@127.0.0.1:5432/postgres", metavar="URL")
     parser.add_argument(
-        "--redis", metavar="URL", help="its database is emptied; without one, a server is started for it"
+        "--redis", metavar="URL", help="this Redis database is emptied; by default, a server is started"
     )
-    parser.add_argument("--quick", action="store_true", help="show that every part runs; nothing is written")
+    parser.add_argument("--quick", action="store_true", help="check that every part runs, and write nothing")
     options = parser.parse_args()
     unknown = set(options.parts) - set(PARTS)
     if unknown:

@@ -1,4 +1,4 @@
-"""A thousand, a hundred thousand and a million users, in turn: what takes longer when there are more."""
+"""The cost of queries with a thousand, a hundred thousand and a million users, measured alternately."""
 
 import math
 import statistics
@@ -18,7 +18,7 @@ from apps.extensions import db
 from apps.models import Session, User
 from apps.models.user import mobile_context
 from apps.security import field_encryption
-from apps.services import admin, login, token
+from apps.services import admin, identity_cache, login
 from apps.utils import clock
 from benchmarks.measure import in_turn, ratio
 from benchmarks.stores import Stores, migrate
@@ -29,7 +29,7 @@ _PAGE = 20
 
 
 def measure(stores: Stores, *, is_quick: bool) -> dict[str, Any]:
-    """Return for each database and size the microseconds of each act, and the bytes a row takes in PostgreSQL."""
+    """Return the microseconds of each act per database and size, and the bytes per row in PostgreSQL."""
     sizes = SIZES[:2] if is_quick else SIZES
     with ExitStack() as stack:
         urls = {size: stack.enter_context(stores.empty_database(f"gatehouse_bench_{size}")) for size in sizes}
@@ -45,7 +45,7 @@ def measure(stores: Stores, *, is_quick: bool) -> dict[str, Any]:
 
 
 def _grow(urls: dict[int, str]) -> dict[str, dict[str, Any]]:
-    """Return for each act its median at each size, and the ratio of the largest to the smallest; sizes take turns."""
+    """Return the median of each act at each size, and the ratio of the largest to the smallest size."""
     apps = {size: _make(url, size) for size, url in urls.items()}
     times: dict[str, dict[int, list[float]]] = {}
     acts = {}
@@ -69,7 +69,7 @@ def _summary(by_size: dict[int, list[float]]) -> dict[str, Any]:
 
 
 def _make(url: str, size: int) -> Flask:
-    """Return the application on a new database with so many users."""
+    """Return an application on a new database with `size` users."""
     migrate(url)
     app = create_app("testing", DATABASE_URL=url, LOG_LEVEL="WARNING")
     started = time.perf_counter()
@@ -80,7 +80,7 @@ def _make(url: str, size: int) -> Flask:
 
 
 def load(ids: range) -> None:
-    """Insert users with a session each, as they would be after a sign-up."""
+    """Insert users with one session each, as after a sign-up."""
     for first in range(ids.start, ids.stop, _BATCH):
         batch = range(first, min(first + _BATCH, ids.stop))
         _copy(User.__table__, [_user(number) for number in batch])  # type: ignore[arg-type]
@@ -112,7 +112,7 @@ def _session(number: int) -> dict[str, Any]:
 
 
 def username(number: int) -> str:
-    """Return the name of a user; the digits are turned round, so that neighbours in time are none by name."""
+    """Return the name of a user. The digits are reversed, so that consecutive users are not adjacent by name."""
     return f"user-{str(number)[::-1]:0<8}"
 
 
@@ -141,7 +141,7 @@ def _acts(size: int) -> dict[str, Callable[[], object]]:
 
     def read() -> None:
         number = next(numbers)
-        token._read(number, f"{number:032x}")
+        identity_cache._read(number, f"{number:032x}")
 
     return {
         "read of user and session, not from the cache": read,
@@ -154,7 +154,7 @@ def _acts(size: int) -> dict[str, Callable[[], object]]:
 
 
 def _spread(size: int) -> Iterator[int]:
-    """Return ids from all over the table, without end."""
+    """Yield ids from all over the table, endlessly."""
     step = next(step for step in range(int(size * 0.618), size) if math.gcd(step, size) == 1)
     number = 0
     while True:

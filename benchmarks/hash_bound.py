@@ -1,4 +1,4 @@
-"""Logins beside the bare argon2 verifications that the same cores can do, and reads while logins flood in."""
+"""Logins, relative to bare argon2 verifications on the same cores; and reads during a flood of logins."""
 
 import os
 import statistics
@@ -15,8 +15,8 @@ from benchmarks.service import Service, send, service
 from benchmarks.stores import Stores, migrate
 from tests.support.people import sign_up_body
 
-ACCOUNTS = 1000  # as login.lua has them
-LOGGING_IN = 6  # at a time: as many as one worker lets in, so that none is refused wherever they land
+ACCOUNTS = 1000  # the same number as in login.lua
+LOGGING_IN = 6  # concurrent logins: the capacity of one worker, so that none is refused even if one gets them all
 LOGIN = Path(__file__).parent / "login.lua"
 VERIFY = """
 import sys, time
@@ -32,7 +32,7 @@ print(count / (time.perf_counter() - started))
 
 
 def measure(stores: Stores, *, is_quick: bool) -> dict[str, Any]:
-    """Return logins and bare verifications a second, their ratio, and what reads cost in a flood of logins."""
+    """Return logins and bare verifications per second, their ratio, and the cost of reads in a flood of logins."""
     rounds, seconds = (1, 4) if is_quick else (7, 10)
     with stores.empty_database("gatehouse_bench") as database_url:
         migrate(database_url)
@@ -63,7 +63,7 @@ def _sign_up(ours: Service) -> None:
 
 
 def _verify(seconds: int) -> float:
-    """Return verifications a second by as many processes as there are cores."""
+    """Return the verifications per second of one process per core."""
     command = [sys.executable, "-c", VERIFY, str(seconds)]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(os.cpu_count() or 1)]
     return sum(float(process.communicate()[0]) for process in processes)
@@ -74,7 +74,7 @@ def _log_in(ours: Service, connections: int, seconds: int) -> Load:
 
 
 def _read_in_a_flood(ours: Service, seconds: int) -> tuple[Load, Load, Load]:
-    """Read by eight connections, alone and then while 256 connections log in: far more than can be hashed."""
+    """Read over eight connections, first alone, then while 256 connections log in: far more than can be hashed."""
     calm = wrk(ours.url, token=ours.token, connections=8, seconds=seconds)
     floods: list[Load] = []
     flooding = threading.Thread(target=lambda: floods.append(_log_in(ours, 256, seconds + 4)))

@@ -1,11 +1,11 @@
-"""One request in this process, without a network but to Redis, beside the parts that it cannot do without.
+"""One request in this process, without a network except to Redis, compared with its indispensable parts.
 
 (a) a bare Flask route that answers JSON; (b) one round trip to Redis for two keys; (c) PyJWT verifies an HS256 token;
 (d) `GET /api/v1/users/` from the cache; (e) `POST /api/v1/refresh`; (f) the read as the tutorial does it; (g) the route
-of (a) with the round trip of (b) within.
+of (a) with the round trip of (b) inside.
 
-They take turns call by call, as in a service, where nothing finds the processor's caches as it left them; and once more
-in loops of many calls each.
+Single calls alternate, because in a service no call finds the processor's caches as it left them. A second measurement
+alternates loops of many calls.
 """
 
 import io
@@ -30,7 +30,7 @@ NO_LIMIT = "1000000/second"
 
 
 def measure(stores: Stores, *, is_quick: bool) -> dict[str, Any]:
-    """Return the medians, in microseconds and in functions called, and their ratios."""
+    """Return the medians, in microseconds and in function calls, and their ratios."""
     with stores.empty_database("gatehouse_bench") as database_url, stores.empty_database("tutorial_bench") as other_url:
         migrate(database_url)
         acts = _acts(database_url, other_url, stores.empty_redis())
@@ -51,7 +51,7 @@ def _summary(figures: Mapping[str, Sequence[float]]) -> dict[str, dict[str, floa
 
 
 def _count_functions(act: Callable[[], object]) -> int:
-    """Return how many functions the warm act calls: the least of five, of which one may do what is due at times."""
+    """Return the number of functions that a warm act calls: the minimum of five, because periodic work may add some."""
     counts = []
     for _ in range(5):
         with counting() as count:
@@ -87,7 +87,7 @@ def _claims(token: str) -> dict[str, Any]:
 
 
 def _bare(first: Callable[[], object]) -> Flask:
-    """Return an application whose one route does something `first`."""
+    """Return an application with one route, which calls `first` and answers JSON."""
     app = Flask("bare")
 
     @app.get("/")

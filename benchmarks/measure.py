@@ -1,4 +1,4 @@
-"""Times and rates, measured in turn: a machine that slows down slows down whatever is compared alike."""
+"""Times and rates, measured alternately, so that a slower phase of the machine affects all candidates alike."""
 
 import re
 import statistics
@@ -12,7 +12,7 @@ _UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
 
 
 def in_turn(acts: Mapping[str, Callable[[], object]], rounds: int, calls: int) -> dict[str, list[float]]:
-    """Return the microseconds that one call of each act takes, a number a round; the first round only warms up."""
+    """Return the microseconds per call of each act, one number per round. The first round only warms up."""
     times: dict[str, list[float]] = {name: [] for name in acts}
     for _ in range(rounds + 1):
         for name, act in acts.items():
@@ -34,7 +34,7 @@ def ratio(dividends: Sequence[float], divisors: Sequence[float]) -> float:
 
 @dataclass(frozen=True)
 class Load:
-    """What `wrk` saw: requests a second, milliseconds, and requests without a good answer."""
+    """The result of `wrk`: requests per second, latencies in milliseconds, and the number of failed requests."""
 
     rate: float
     p50: float
@@ -43,7 +43,7 @@ class Load:
 
 
 def wrk(url: str, *, connections: int, seconds: int, token: str = "", script: Path | None = None) -> Load:
-    """Send one request after the other by so many connections; a read with `token`, or what `script` says."""
+    """Send requests over `connections`, one after the other on each: reads with `token`, or those of `script`."""
     headers = ["-H", f"Authorization: Bearer {token}"] if token else []
     script_options = ["-s", str(script)] if script else []
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout=10s", "--latency"]
@@ -61,7 +61,7 @@ def wrk(url: str, *, connections: int, seconds: int, token: str = "", script: Pa
 def _find(pattern: str, output: str) -> tuple[str, ...]:
     match = re.search(pattern, output)
     if match is None:
-        raise SystemExit(f"wrk printed something else:\n{output}")
+        raise SystemExit(f"unexpected output of wrk:\n{output}")
     return match.groups()
 
 

@@ -1,6 +1,6 @@
-"""The read of oneself over HTTP, beside peers that do the same work on the same PostgreSQL and the same cores.
+"""`GET /users/` over HTTP, compared with peers that do the same work on the same PostgreSQL and the same cores.
 
-Every server has two workers. They all run all the time, and take turns at being asked.
+Every server has two workers. All servers run all the time, and are measured alternately.
 """
 
 import statistics
@@ -20,7 +20,7 @@ CONNECTIONS = (64, 1000)
 
 
 def measure(stores: Stores, *, is_quick: bool) -> dict[str, Any]:
-    """Return what each server did with 64 and with 1,000 connections, and how many times as fast ours was."""
+    """Return the results of each server with 64 and 1,000 connections, and the speedup of ours."""
     with ExitStack() as stack:
         database_url = stack.enter_context(stores.empty_database("gatehouse_bench"))
         migrate(database_url)

@@ -1,4 +1,4 @@
-"""Draw results.json: `plot.py results.json performance.svg`. Runs where matplotlib is, in benchmarks/.venv."""
+"""Draw results.json: `plot.py results.json performance.svg`. Needs matplotlib, so it runs in benchmarks/.venv."""
 
 import json
 import sys
@@ -10,7 +10,7 @@ import matplotlib as mpl
 mpl.use("svg")
 mpl.rcParams.update({"svg.hashsalt": "gatehouse", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
 
-import matplotlib.pyplot as plt  # noqa: E402 (only after the backend is chosen)
+import matplotlib.pyplot as plt  # noqa: E402 (the backend must be chosen first)
 
 OURS, OTHERS = "#2463a6", "#b8bec6"
 

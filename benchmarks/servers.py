@@ -1,9 +1,9 @@
-"""Which WSGI server: granian and gunicorn in alternating rounds, on the same application, database and cache.
+"""Compare WSGI servers: granian and gunicorn in alternating rounds, on the same application, database and cache.
 
     .venv/bin/pip install gunicorn==27.0.1
     .venv/bin/python -m benchmarks.servers --database postgresql://... --redis redis://... [--rounds 5]
 
-Needs `wrk`. Prints requests a second and the 99th percentile of `GET /api/v1/users/` with a token, and the ratio.
+Needs `wrk`. Prints requests per second and the 99th percentile of `GET /api/v1/users/` with a token, and the ratio.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Gatehouse as it is served: `manage.py serve`, with two workers."""
+"""Gatehouse as in production: `manage.py serve` with two workers."""
 
 import json
 import secrets
@@ -19,7 +19,7 @@ NO_LIMIT = "1000000/second"
 
 @dataclass(frozen=True)
 class Service:
-    """A server that runs, and somebody who is signed in."""
+    """A running server, and the token of a user."""
 
     url: str
     token: str
@@ -28,7 +28,7 @@ class Service:
 
 @contextmanager
 def service(database_url: str, redis_url: str, **settings: str) -> Iterator[Service]:
-    """Serve until the end of the block. Like its peers it writes no line a request; the limits are out of the way."""
+    """Serve until the end of the block, without a log line per request (as the peers) and without effective limits."""
     environment = {
         "DATABASE_URL": database_url,
         "REDIS_URL": redis_url,
@@ -47,13 +47,13 @@ def service(database_url: str, redis_url: str, **settings: str) -> Iterator[Serv
         api = f"{server.url}/api/v1"
         token = send("POST", f"{api}/users/", sign_up_body(f"somebody-{secrets.token_hex(4)}"))["access_token"]
         read = f"{api}/users/"
-        for _ in range(20):  # each worker once, so that the session is in the cache
+        for _ in range(20):  # warm up both workers and fill the cache
             send("GET", read, token=token)
         yield Service(read, token, server.process.pid)
 
 
 def send(method: str, url: str, body: Any = None, token: str = "") -> Any:
-    """Return the `data` of the answer."""
+    """Send a request and return the `data` of the answer."""
     headers = {"Content-Type": "application/json"} | (bearer(token) if token else {})
     request = urllib.request.Request(url, json.dumps(body).encode() if body else None, headers, method=method)
     with urllib.request.urlopen(request, timeout=30) as response:

@@ -1,4 +1,4 @@
-"""Ten minutes of reads, refreshes, logins and sign-ups: does a worker's memory stay flat?"""
+"""The memory of a worker during ten minutes of reads, refreshes, logins and sign-ups."""
 
 import threading
 import time
@@ -10,11 +10,11 @@ from benchmarks.service import Service, send, service
 from benchmarks.stores import Stores, migrate
 from tests.support.people import PASSWORD, sign_up_body
 
-_EVERY = 5.0  # seconds
+_INTERVAL = 5.0  # seconds between two samples
 
 
 def measure(stores: Stores, *, is_quick: bool) -> dict[str, Any]:
-    """Return the resident megabytes of the larger worker, every five seconds."""
+    """Return the resident megabytes of the larger worker, sampled every five seconds."""
     seconds = 20 if is_quick else 600
     with stores.empty_database("gatehouse_bench") as database_url:
         migrate(database_url)
@@ -30,7 +30,7 @@ def measure(stores: Stores, *, is_quick: bool) -> dict[str, Any]:
             megabytes = []
             started = time.monotonic()
             while reading.is_alive():
-                reading.join(_EVERY)
+                reading.join(_INTERVAL)
                 megabytes.append([round(time.monotonic() - started), _largest_worker(ours.process_id)])
             over.set()
             people.join()
@@ -45,7 +45,7 @@ def measure(stores: Stores, *, is_quick: bool) -> dict[str, Any]:
 
 
 def _come_and_go(ours: Service, over: threading.Event) -> None:
-    """Sign up, log in, refresh and read, one person after the other, each with tokens that no worker has seen."""
+    """Sign up, log in, refresh and read, as one new user after another, so that every token is new to the workers."""
     api = ours.url.removesuffix("/users/")
     number = 0
     while not over.wait(0.1):
@@ -58,7 +58,7 @@ def _come_and_go(ours: Service, over: threading.Event) -> None:
 
 
 def _largest_worker(process_id: int) -> float:
-    """Return the resident megabytes of the larger child (proc(5))."""
+    """Return the resident megabytes of the largest child process (proc(5))."""
     children = Path(f"/proc/{process_id}/task/{process_id}/children").read_text().split()
     return max(_resident(int(child)) for child in children)
 

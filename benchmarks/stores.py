@@ -1,4 +1,4 @@
-"""Databases of the benchmarks' own on a PostgreSQL that runs, and a Redis; both can be named by options."""
+"""The benchmarks' own databases on a running PostgreSQL, and a Redis. Options name both servers."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,14 +14,14 @@ from apps.extensions import db
 
 @dataclass(frozen=True)
 class Stores:
-    """Where the servers are. The Redis database named is emptied."""
+    """The URLs of the servers. The named Redis database is emptied."""
 
     postgresql: str
     redis: str
 
     @contextmanager
     def empty_database(self, name: str) -> Iterator[str]:
-        """Give the URL of a new database, which is dropped afterwards."""
+        """Yield the URL of a new database, and drop it afterwards."""
         url = sa.make_url(self.postgresql).set(drivername="postgresql+psycopg")
         engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
         with engine.connect() as connection:
@@ -41,7 +41,7 @@ class Stores:
 
 
 def migrate(database_url: str) -> None:
-    """Create the tables of Gatehouse."""
+    """Create Gatehouse's tables."""
     app = create_app("testing", DATABASE_URL=database_url)
     upgrade(app)
     with app.app_context():

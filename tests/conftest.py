@@ -3,13 +3,14 @@
 import io
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from tests.support import programs, servers, stores
+from tests.support import programs, recorder, servers, stores
 from tests.support.people import People
 
 REQUIRED = "TEST_REQUIRE"
@@ -43,8 +44,34 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test that needs stores on every pair, or on those that its `stores` marker names."""
     if "store" in metafunc.fixturenames:
-        marker = metafunc.definition.get_closest_marker("stores")
-        metafunc.parametrize("store", marker.args if marker else list(stores.PAIRS))
+        metafunc.parametrize("store", stores.names_for(metafunc.definition))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Record the use of the stores by a test that runs on several pairs. Runs without Redis are not recorded."""
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    runs_on = stores.names_for(item) if "store" in parameters else []
+    if len(runs_on) < 2 or stores.PAIRS[parameters["store"]].cache is None:
+        return (yield)
+    with recorder.recording() as record:
+        item.stash[record_key] = record
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Fail a test that runs on several pairs and used neither a database nor Redis in its call phase."""
+    record = item.stash.get(record_key, None)
+    if record:
+        record.used_a_store = False  # by its fixtures
+    result = yield
+    if record and not record.used_a_store and not record.started_a_process:
+        pytest.fail(recorder.failure(stores.names_for(item)), pytrace=False)
+    return result
+
+
+record_key = pytest.StashKey[recorder.Record]()
 
 
 @pytest.fixture(scope="session")

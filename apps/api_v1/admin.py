@@ -1,4 +1,4 @@
-"""What admins may do, under `/admin/`."""
+"""The routes for admins, under `/admin/`."""
 
 import logging
 from datetime import datetime
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 class AccountAnswer(msgspec.Struct):
-    """What an admin sees of a user."""
+    """A user as admins see it."""
 
     id: int
     username: str
@@ -39,7 +39,7 @@ class AccountAnswer(msgspec.Struct):
 
 
 class AccountListAnswer(msgspec.Struct):
-    """A page of users; `next` is the `cursor` of the page after it, null on the last one."""
+    """A page of users. `next` is the `cursor` of the next page, null on the last page."""
 
     data: list[AccountAnswer]
     next: str | None
@@ -62,16 +62,16 @@ def _account(user: User) -> AccountAnswer:
 
 
 def _mobile(user: User) -> str:
-    """Return the mobile number, or nothing where it cannot be read: an admin must still find the account and act."""
+    """Return the mobile number, or "" if it cannot be decrypted: an admin must still find the account and act on it."""
     try:
         return user.mobile
     except Undecryptable as error:
-        logger.error("a mobile number cannot be read", extra={"event": "field.unreadable", "cause": str(error)})  # noqa: TRY400
+        logger.error("mobile number cannot be decrypted", extra={"event": "field.unreadable", "cause": str(error)})  # noqa: TRY400
         return ""
 
 
 def _answer_account(user: User) -> Response:
-    """Answer with a user, and with the version that a later If-Match may name."""
+    """Answer with a user and its ETag, for a later If-Match."""
     response = HttpResponse.success(_account(user))
     response.set_etag(str(user.version))
     return response
@@ -79,8 +79,8 @@ def _answer_account(user: User) -> Response:
 
 @api_v1.get("/admin/users")
 @endpoint(policy=Policy.ADMIN, token="access", query=UserListQuery, answer=AccountListAnswer)
-def list_users(identity: Identity, query: dict[str, Any]) -> Response:  # noqa: ARG001 (the policy needed it)
-    """List users, a page at a time."""
+def list_users(identity: Identity, query: dict[str, Any]) -> Response:  # noqa: ARG001 (used by the policy)
+    """List users, one page at a time."""
     page = admin.list_users(query)
     return HttpResponse.success(AccountListAnswer([_account(user) for user in page.users], page.next))
 
@@ -94,7 +94,7 @@ def list_users(identity: Identity, query: dict[str, Any]) -> Response:  # noqa: 
     errors=_CHANGE_ERRORS,
 )
 def block(user_id: int, identity: Identity) -> Response:
-    """Block a user: all sessions end, and no login succeeds."""
+    """Block a user: end all their sessions and refuse logins."""
     return _answer_account(admin.block_user(user_id, requester_of(identity), if_match()))
 
 
@@ -134,11 +134,11 @@ def end_sessions(user_id: int, identity: Identity) -> Response:
 
 
 class AccountAPI(MethodView):
-    """`/admin/users/<id>`: one rule, so that an id which is none is not found, whatever the method."""
+    """`/admin/users/<id>`. One rule for both methods, so that an invalid id is a 404 with any method."""
 
     @endpoint(policy=Policy.ADMIN, token="access", answer=AccountAnswer, has_etag=True, errors=(UserNotFound,))
-    def get(self, user_id: int, identity: Identity) -> Response:  # noqa: ARG002 (the policy needed it)
-        """Read a user, with what only admins see."""
+    def get(self, user_id: int, identity: Identity) -> Response:  # noqa: ARG002 (used by the policy)
+        """Read a user, including the fields that only admins see."""
         return _answer_account(read_user(user_id))
 
     @endpoint(

@@ -1,4 +1,4 @@
-"""The answers that several features share, and what a view reads of a request to change a user."""
+"""Answers that several features share, and helpers that read a request to change a user."""
 
 import msgspec
 from flask import Response, request
@@ -30,12 +30,12 @@ class LoginAnswer(msgspec.Struct):
     username: str
     age: int
     mobile: str
-    access_token: str | msgspec.UnsetType = msgspec.UNSET  # absent in cookie mode: no script may read it
+    access_token: str | msgspec.UnsetType = msgspec.UNSET  # absent in cookie mode: scripts must not read it
     refresh_token: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class RefreshAnswer(msgspec.Struct):
-    """A new access token and, with rotation, the refresh token that replaces the one that was sent."""
+    """A new access token and, with rotation, the next refresh token."""
 
     access_token: str | msgspec.UnsetType = msgspec.UNSET
     refresh_token: str | msgspec.UnsetType = msgspec.UNSET
@@ -46,7 +46,7 @@ class NoAnswer(msgspec.Struct):
 
 
 def requester_of(identity: Identity) -> Requester:
-    """Return who asks for a change."""
+    """Return the requester of a change."""
     return Requester(identity.user.id, identity.session.id, identity.is_fresh)
 
 
@@ -57,7 +57,7 @@ def if_match() -> IfMatch:
 
 
 def answer_user(user: User | CachedUser, *, from_cache: bool = False) -> Response:
-    """Answer with a user, and with the version that a later If-Match may name."""
+    """Answer with a user and its ETag, for a later If-Match."""
     cache = True if from_cache else msgspec.UNSET
     answer = UserAnswer(id=user.id, username=user.username, age=user.age, mobile=user.mobile, cache=cache)
     response = HttpResponse.success(answer)

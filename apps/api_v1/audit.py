@@ -1,4 +1,4 @@
-"""The audit: what happened to one's account."""
+"""The security events of accounts."""
 
 from datetime import datetime
 from typing import Any
@@ -16,13 +16,13 @@ from apps.services.audit import read_events
 from apps.services.identity_cache import Identity
 from apps.utils.response import HttpResponse
 
-_PAGE = 50
+_DEFAULT_LIMIT = 50
 
 
 class AuditEventAnswer(msgspec.Struct):
-    """One event; `detail` depends on what it is.
+    """One event. The keys of `detail` depend on the kind of event.
 
-    `actor_id` is null where nobody with a token acted and, for a reader who is no admin, where somebody else did.
+    `actor_id` is null if nobody with a token acted. Unless the reader is an admin, it is also null if another user did.
     """
 
     id: int
@@ -37,7 +37,7 @@ class AuditEventAnswer(msgspec.Struct):
 
 
 class AuditAnswer(msgspec.Struct):
-    """A page of events, the latest first; `next` is the `cursor` of the page after it, null on the last one."""
+    """A page of events, the latest first. `next` is the `cursor` of the next page, null on the last page."""
 
     data: list[AuditEventAnswer]
     next: int | None
@@ -46,13 +46,13 @@ class AuditAnswer(msgspec.Struct):
 @api_v1.get("/audit")
 @endpoint(policy=Policy.SELF, token="access", query=AuditQuery, answer=AuditAnswer, errors=(Forbidden,))
 def audit(identity: Identity, query: dict[str, Any]) -> Response:
-    """List the security events of your account or, as an admin, of everybody or of one user (`user_id`)."""
+    """List the security events of your account or, as an admin, of all users or one (`user_id`)."""
     subject_id = query.get("user_id")
     if identity.user.role != "admin":
         if subject_id not in (None, identity.user.id):
             raise Forbidden
         subject_id = identity.user.id
-    limit = query.get("limit", _PAGE)
+    limit = query.get("limit", _DEFAULT_LIMIT)
     rows = read_events(subject_id, query.get("cursor"), limit + 1)
     page = rows[:limit]
     answers = [answer_event(row, identity) for row in page]
@@ -60,12 +60,12 @@ def audit(identity: Identity, query: dict[str, Any]) -> Response:
 
 
 def is_traceable(row: AuditEvent, reader: Identity) -> bool:
-    """Whether the reader may know where the act came from: an admin is not traced by an account's owner."""
+    """Return True if the reader may see who acted and from where. An account's owner must not trace an admin."""
     return reader.user.role == "admin" or row.actor_id in (None, reader.user.id)
 
 
 def answer_event(row: AuditEvent, reader: Identity) -> AuditEventAnswer:
-    """Return what the reader may know: that another acted on their account, but not who, nor from where."""
+    """Return the event as the reader may see it: without actor, session and address unless it is traceable."""
     who_and_where = (row.actor_id, row.session_id, row.address) if is_traceable(row, reader) else (None, None, None)
     actor_id, session_id, address = who_and_where
     return AuditEventAnswer(

@@ -1,4 +1,4 @@
-"""The OpenAPI document, and a page to read and try it on that works without the internet."""
+"""The OpenAPI document, and a documentation page that works without internet access."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ _SWAGGER_UI = Path(flask_swagger_ui.__file__).parent / "dist"
 _ASSETS = ("swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png")
 _POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'"
 
-# Whole paths: a relative link would be another one at /docs/ than at /docs.
+# Absolute paths: a relative link resolves differently at /docs/ and at /docs.
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -31,21 +31,21 @@ _PAGE = """<!DOCTYPE html>
 </body>
 </html>
 """
-# validatorUrl null: the page asks no other server anything.
+# validatorUrl null: the page must not send requests to another server.
 _START = 'SwaggerUIBundle({url: "%s", dom_id: "#page", validatorUrl: null, tryItOutEnabled: true});\n'
 
 
 @api_v1.get("/openapi.json")
 @endpoint(policy=Policy.ANYONE, answer=None)
 def openapi_json() -> Response:
-    """Answer with the OpenAPI 3.1 document."""
+    """Return the OpenAPI 3.1 document."""
     return Response(msgspec.json.encode(openapi.document()), mimetype="application/json")
 
 
 @api_v1.get("/docs")
 @endpoint(policy=Policy.ANYONE, answer=None)
 def docs() -> Response:
-    """Answer with the documentation page."""
+    """Return the documentation page."""
     response = Response(_PAGE.format(docs=url_for(".docs")), mimetype="text/html")
     response.headers["Content-Security-Policy"] = f"{_POLICY}; frame-ancestors 'none'"
     return response
@@ -54,7 +54,7 @@ def docs() -> Response:
 @api_v1.get("/docs/<asset>")
 @endpoint(policy=Policy.ANYONE, answer=None)
 def docs_asset(asset: str) -> Response:
-    """Answer with a file of the page."""
+    """Return a file of the documentation page."""
     if asset == "start.js":
         return Response(_START % url_for(".openapi_json"), mimetype="text/javascript")
     if asset not in _ASSETS:

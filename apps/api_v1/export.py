@@ -1,4 +1,4 @@
-"""Export: everything that is held about a user."""
+"""Export of everything that is stored about a user."""
 
 from datetime import datetime
 
@@ -17,7 +17,7 @@ from apps.utils.response import HttpResponse
 
 
 class ExportedUser(msgspec.Struct):
-    """The account; of the password nothing is held that could be told."""
+    """The account. It has no password: only a hash is stored."""
 
     id: int
     username: str
@@ -32,7 +32,7 @@ class ExportedUser(msgspec.Struct):
 
 
 class ExportedSession(msgspec.Struct):
-    """A session, ended ones included for as long as they are kept."""
+    """A session. Ended sessions are included for as long as they are kept."""
 
     id: str
     device: str
@@ -45,13 +45,13 @@ class ExportedSession(msgspec.Struct):
 
 
 class ExportedEvent(AuditEventAnswer):
-    """An event, with the request that it was of."""
+    """An event, with the id of its request."""
 
     request_id: str | None
 
 
 class ExportAnswer(msgspec.Struct):
-    """All there is."""
+    """Everything that is stored about a user."""
 
     user: ExportedUser
     sessions: list[ExportedSession]
@@ -68,7 +68,7 @@ class ExportAnswer(msgspec.Struct):
     errors=(UserNotFound,),
 )
 def export(user_id: int, identity: Identity) -> Response:
-    """Export everything that is held about a user: oneself or, as an admin, anybody."""
+    """Export everything that is stored about a user: yourself or, as an admin, any user."""
     found = exports.export_user(user_id)
     user = found.user
     return HttpResponse.success(

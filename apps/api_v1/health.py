@@ -1,4 +1,4 @@
-"""Probes for a balancer or an orchestrator; at the root, beside the API."""
+"""Probes for a load balancer or an orchestrator, at the root beside the API."""
 
 import msgspec
 from flask import Blueprint, Response
@@ -20,7 +20,7 @@ class HealthAnswer(msgspec.Struct):
 
 
 class ReadinessAnswer(msgspec.Struct):
-    """Which stores answer. Without Redis the service is slower, not wrong, so it stays ready."""
+    """Which stores respond. Without Redis the service is slower, not wrong, so it stays ready."""
 
     database: bool
     cache: bool
@@ -29,15 +29,15 @@ class ReadinessAnswer(msgspec.Struct):
 @health.get("/healthz")
 @endpoint(policy=Policy.ANYONE, answer=HealthAnswer)
 def healthz() -> Response:
-    """Tell whether the process runs; restart it when this does not answer."""
+    """Check that the process runs. Restart it if this does not respond."""
     return HttpResponse.success(HealthAnswer("ok"))
 
 
 @health.get("/readyz")
 @endpoint(policy=Policy.ANYONE, answer=ReadinessAnswer, errors=(NotReady,))
 def readyz() -> Response:
-    """Tell whether requests may be sent here; 503 names what is missing."""
+    """Check that the process can serve requests. 503 names what is missing."""
     answers = dependencies()
     if not (answers["database"] and (answers["cache"] or settings().REDIS_URL)):
-        raise NotReady(answers)  # without REDIS_URL, a cache that is not ours is that of another process
+        raise NotReady(answers)  # without REDIS_URL, no cache means that another process holds its lock
     return HttpResponse.success(ReadinessAnswer(**answers))

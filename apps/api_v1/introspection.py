@@ -1,4 +1,4 @@
-"""For other services: is this token good, and end it."""
+"""Introspection and revocation of tokens, for other services."""
 
 import msgspec
 from flask import Response
@@ -14,7 +14,7 @@ from apps.utils.response import HttpResponse
 
 
 class IntrospectionAnswer(msgspec.Struct, omit_defaults=True):
-    """RFC 7662, 2.2: bare, for clients of that RFC; of a token that is not active nothing else is said."""
+    """RFC 7662, 2.2: without the envelope, for clients of that RFC. An inactive token has `active` alone."""
 
     active: bool
     sub: str | msgspec.UnsetType = msgspec.UNSET
@@ -33,8 +33,8 @@ class IntrospectionAnswer(msgspec.Struct, omit_defaults=True):
 
 @api_v1.post("/introspect")
 @endpoint(policy=Policy.CLIENT, form=TokenForm, answer=IntrospectionAnswer, is_enveloped=False, limit="CLIENT_LIMIT")
-def introspect(client: Client, form: TokenForm) -> Response:  # noqa: ARG001 (the policy needed it)
-    """Tell another service whether a token is good now, and whose it is (RFC 7662)."""
+def introspect(client: Client, form: TokenForm) -> Response:  # noqa: ARG001 (used by the policy)
+    """Check whether a token is active, and whose it is (RFC 7662)."""
     active = introspection.introspect(form.data["token"])
     if active is None:
         return HttpResponse.bare(IntrospectionAnswer(False))
@@ -53,6 +53,6 @@ def introspect(client: Client, form: TokenForm) -> Response:  # noqa: ARG001 (th
 @api_v1.post("/revoke")
 @endpoint(policy=Policy.CLIENT, form=TokenForm, answer=NoAnswer, limit="CLIENT_LIMIT")
 def revoke(client: Client, form: TokenForm) -> Response:
-    """End the session behind a token (RFC 7009); a token that is not good any more is answered alike."""
+    """End the session of a token (RFC 7009). An invalid token gets the same answer."""
     introspection.revoke(form.data["token"], client.id)
     return HttpResponse.success()

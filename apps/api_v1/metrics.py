@@ -1,4 +1,4 @@
-"""The metrics, for Prometheus; at the root, beside the API. Part of the service where METRICS_TOKEN is set."""
+"""Metrics for Prometheus, at the root beside the API. Registered only if METRICS_TOKEN is set."""
 
 from flask import Blueprint, Response
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -13,5 +13,5 @@ monitoring = Blueprint("monitoring", __name__)
 @monitoring.get("/metrics")
 @endpoint(policy=Policy.MONITOR, answer=None)
 def metrics() -> Response:
-    """Answer with what was counted."""
+    """Return the metrics."""
     return Response(render(), content_type=CONTENT_TYPE_LATEST)

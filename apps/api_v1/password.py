@@ -1,4 +1,4 @@
-"""Passwords: change one's own."""
+"""Password change."""
 
 from flask import Response
 
@@ -25,6 +25,6 @@ from apps.utils.response import HttpResponse
     errors=(WrongCredentials, WeakPassword, UserNotFound),
 )
 def password(identity: Identity, form: PasswordForm) -> Response:
-    """Change your password; every other session of yours ends."""
+    """Change your password and end all your other sessions."""
     change_password(identity.user.id, identity.session.id, **form.values())
     return HttpResponse.success()

@@ -1,4 +1,4 @@
-"""Sessions: list one's own, end one, some or all."""
+"""Sessions: list your own, end one, some or all of them."""
 
 from datetime import datetime
 
@@ -18,7 +18,7 @@ from apps.utils.response import HttpResponse
 
 
 class SessionAnswer(msgspec.Struct):
-    """A session as its user recognises it; `device` is what the client said of itself at login."""
+    """A session as its user recognises it. `device` is the User-Agent that the client sent at login."""
 
     id: str
     device: str
@@ -29,7 +29,7 @@ class SessionAnswer(msgspec.Struct):
 
 
 class SessionListAnswer(msgspec.Struct):
-    """The live sessions, the one used last first."""
+    """The live sessions, the most recently used first."""
 
     data: list[SessionAnswer]
 
@@ -57,13 +57,13 @@ def list_sessions(identity: Identity) -> Response:
 def end_session(session_id: str, identity: Identity) -> Response:
     """End one of your sessions."""
     sessions.end_own_session(identity.user.id, session_id)
-    return _answer_log_out() if session_id == identity.session.id else HttpResponse.success()
+    return _answer_logout() if session_id == identity.session.id else HttpResponse.success()
 
 
 @api_v1.delete("/sessions")
 @endpoint(policy=Policy.SELF, token="access", answer=NoAnswer)
 def end_other_sessions(identity: Identity) -> Response:
-    """End all your sessions but this one."""
+    """End all your sessions except this one."""
     sessions.end_sessions(identity.user.id, "others", "ended_by_user", identity.session.id)
     return HttpResponse.success()
 
@@ -71,14 +71,14 @@ def end_other_sessions(identity: Identity) -> Response:
 @api_v1.post("/logout")
 @endpoint(policy=Policy.SELF, token="access", form=LogoutForm, answer=NoAnswer)
 def logout(identity: Identity, form: LogoutForm) -> Response:
-    """Log out: end this session or, with `{"everywhere": true}`, all of yours."""
+    """Log out: end this session or, with `{"everywhere": true}`, all your sessions."""
     scope: sessions.Scope = "all" if form.everywhere.data else "this"
     sessions.end_sessions(identity.user.id, scope, "logout", identity.session.id)
-    return _answer_log_out()
+    return _answer_logout()
 
 
-def _answer_log_out() -> Response:
-    """Answer that the session which asked is over: its cookies go too."""
+def _answer_logout() -> Response:
+    """Answer a request that ended its own session, and delete its cookies."""
     response = HttpResponse.success()
     cookies.clear_tokens(response)
     return response

@@ -1,4 +1,4 @@
-"""Tokens: new ones for a refresh token."""
+"""Token refresh."""
 
 from flask import Response
 
@@ -21,5 +21,5 @@ from apps.services.identity_cache import Identity
     errors=(NoSigningKey,),
 )
 def refresh(identity: Identity) -> Response:
-    """Get a new access token with the refresh token."""
+    """Get a new access token for a refresh token."""
     return answer_tokens(RefreshAnswer(), identity.session.id, tokens.refresh(identity))

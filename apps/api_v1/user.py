@@ -57,7 +57,7 @@ class UserAPI(MethodView):
 
     @endpoint(policy=Policy.SELF_OR_ADMIN, token="access", answer=UserAnswer, has_etag=True, errors=(UserNotFound,))
     def get(self, identity: Identity, user_id: int | None = None) -> Response:
-        """Read a user: oneself or, as an admin, anybody."""
+        """Read a user: yourself or, as an admin, any user."""
         if user_id in (None, identity.user.id):
             return answer_user(identity.user, from_cache=identity.from_cache)
         return answer_user(read_user(user_id))
@@ -74,7 +74,7 @@ class UserAPI(MethodView):
     def put(self, user_id: int, identity: Identity, form: UpdateForm) -> Response:
         """Replace a user's data.
 
-        A new password or mobile number needs a fresh token, and a new password ends every other session.
+        A new password or mobile number requires a fresh token. A new password ends every other session.
         """
         return answer_user(users.update_user(user_id, requester_of(identity), if_match(), **form.values()))
 
@@ -88,7 +88,7 @@ class UserAPI(MethodView):
         errors=_UPDATE_ERRORS,
     )
     def patch(self, user_id: int, identity: Identity, form: PatchForm) -> Response:
-        """Change some of a user's data, as PUT does; what is absent or null stays as it is."""
+        """Change some of a user's data, under the rules of PUT. Absent and null fields keep their value."""
         return answer_user(users.update_user(user_id, requester_of(identity), if_match(), **form.values()))
 
     @endpoint(
@@ -100,7 +100,7 @@ class UserAPI(MethodView):
         errors=(UserNotFound, LastAdmin, StaleVersion, ConcurrentUpdate),
     )
     def delete(self, user_id: int, identity: Identity) -> Response:
-        """Delete a user, with all their sessions."""
+        """Delete a user and all their sessions."""
         users.delete_user(user_id, requester_of(identity), if_match())
         response = HttpResponse.success(message=f"delete user success: {user_id}")
         if user_id == identity.user.id:

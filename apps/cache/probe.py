@@ -1,4 +1,4 @@
-"""Decides who asks a server again that failed: one caller per interval. All others do without it."""
+"""A circuit breaker that admits one caller per interval, to find out whether a failed server is back."""
 
 import threading
 import time

@@ -51,7 +51,7 @@ class RedisCache:
 
     def __init__(self, url: str, timeout: float) -> None:
         self.on_lookup: Callable[[int, int], None] | None = None  # called with the numbers of hits and of misses
-        self.on_event: Callable[[str], None] = lambda _event: None  # called with "error", "open" and "closed"
+        self.on_event: Callable[[str], None] = lambda _event: None  # called with "error", "open" and "trusted"
         self._connect = functools.partial(
             connect,
             url,
@@ -65,7 +65,7 @@ class RedisCache:
         self._known_servers: set[str] = set()
         self._lock = threading.Lock()
         self._is_open = False
-        self._outages = 0
+        self._trust_losses = 0
         self._trusted_since = 0.0  # entries stored before, by the server's clock, are misses; infinite: all are
         self._pending_invalidations: dict[str, tuple[int, float]] = {}  # {key: (version, seconds to live)}
 
@@ -96,12 +96,12 @@ class RedisCache:
         self._guarded(lambda: self._reach().delete(key))
 
     def invalidate_all(self, reason: str) -> None:
-        """Use no entry for about a second, and after it none that is stored, or was read, before now."""
+        """Ignore all entries for about a second, and afterwards those stored or read before this call."""
         with self._lock:
-            outage = self._stop_trusting()
+            loss = self._stop_trusting()
         extra = {"event": "cache.invalidated", "cause": reason}
         logger.warning("cache invalidated: entries stored until now are ignored", extra=extra)
-        _later(_SETTLING, lambda: self._trust(outage))
+        _later(_SETTLING, lambda: self._trust(loss))
 
     def ping(self) -> bool:
         """Return True if Redis answers now, and its entries are used."""
@@ -116,8 +116,9 @@ class RedisCache:
             return None
         try:
             version, stored_at, value = entry.split(" ", 2)
-            is_usable = value and float(stored_at) >= self._trusted_since
-            return (int(version), value) if is_usable else None
+            if not value:  # a lease, or an invalidated entry
+                return None
+            return (int(version), value) if float(stored_at) >= self._trusted_since else None
         except ValueError:  # corrupt, or written by another program
             self.forget(key)
             return None
@@ -140,7 +141,7 @@ class RedisCache:
             if self._client is not None:
                 self.invalidate_all("another server, or the same one restarted")
             if isinstance(self._client, HeldConnections):
-                self._client.drop()  # nobody may go on reading from the old server
+                self._client.drop()  # no thread may go on reading from the old server
             self._known_servers.add(server)
 
     def _ask(self, keys: Sequence[str], lease: Lease | None = None) -> Any:
@@ -168,7 +169,7 @@ class RedisCache:
         try:
             return self._run(PUT, keys, arguments)
         except redis.OutOfMemoryError:
-            self._reach().delete(*keys)  # a full Redis still deletes, and without a lease nobody fills them again
+            self._reach().delete(*keys)  # a full Redis still deletes, and without a lease no reader fills them again
             raise
 
     def _guarded(self, call: Callable[..., Any], *arguments: Any) -> Any:
@@ -195,10 +196,10 @@ class RedisCache:
         self._probe_later()
 
     def _stop_trusting(self) -> int:
-        """Use no entry; return the number of this outage, so that the end of an earlier one does not end it."""
-        self._outages += 1
+        """Use no entry; return the number of this loss, so that the end of an earlier one does not end it."""
+        self._trust_losses += 1
         self._trusted_since = math.inf
-        return self._outages
+        return self._trust_losses
 
     def _keep_pending(self, entries: Sequence[Stored], seconds: float) -> bool:
         with self._lock:
@@ -212,11 +213,12 @@ class RedisCache:
                 return False
         return self.put(entries, seconds)  # Redis came back between the failure and the lock
 
+    # Not a `Probe`: a request that tried Redis itself would wait for it.
     def _probe_later(self) -> None:
         _later(_PROBE_INTERVAL, self._probe)
 
     def _probe(self) -> None:
-        outage = self._outages
+        loss = self._trust_losses
         try:
             self._replay()
         except FAILURES:
@@ -224,16 +226,16 @@ class RedisCache:
         finally:
             if self._is_open:
                 self._probe_later()
-        _later(_SETTLING, lambda: self._trust(outage))
+        _later(_SETTLING, lambda: self._trust(loss))
         logger.warning("Redis is back: reads use it again in a second", extra={"event": "cache.closed"})
 
-    def _trust(self, outage: int) -> None:
-        """Use what is stored from now on, unless another outage has begun meanwhile."""
+    def _trust(self, loss: int) -> None:
+        """Use what is stored from now on, unless trust was lost again meanwhile."""
         now = self._guarded(self._now)
         with self._lock:
-            if now and outage == self._outages:
+            if now and loss == self._trust_losses:
                 self._trusted_since = now
-                self.on_event("closed")
+                self.on_event("trusted")
 
     def _replay(self) -> None:
         """Invalidate in Redis what changed during the outage, then close the breaker. No request waits for it.

@@ -1,8 +1,10 @@
-"""Connections to Redis that stay open from one round trip to the next.
+"""Connections to Redis that are kept between commands, with timeouts by the kernel (decision 0013).
 
-redis-py looks at a connection before each command, counts it in and out of its pool, and tells its metrics of it: as
-much work again as the round trip itself. And Python asks `poll` before each call on a socket with a timeout, where a
-thread lets go of the interpreter and has to wait for it again. On a busy server the two cost a quarter of the reads.
+For each command, redis-py checks a connection, takes it from its pool, returns it and updates its metrics: as much work
+as the round trip itself. In addition, Python calls `poll` before each call on a socket with a timeout, which releases
+the interpreter lock. On a busy server the two cost a quarter of the reads.
+
+The code uses private parts of redis-py 8.1; tests/unit/test_redis_pool.py lists them and checks the version.
 """
 
 import os
@@ -19,64 +21,63 @@ from redis.exceptions import NoScriptError
 
 
 class HeldConnections:
-    """A client of one server. It keeps the connections of a pool for good, and each serves one thread at a time.
+    """A client of one server that keeps the connections of a pool. Each connection serves one thread at a time.
 
-    It is still redis-py that connects, greets, sends and parses. What its pool does for a connection that comes back is
-    done here: none is used by a forked process, nor after an error, nor once another server was met.
+    redis-py still connects, initializes, sends and parses. This class replaces the checks of its pool: a connection is
+    not used by a forked process, after an error, or after the client connected to another server.
     """
 
     def __init__(self, pool: Any) -> None:
-        """Keep connections of `pool`, a `redis.ConnectionPool`; each waits for an answer as long as the pool says."""
+        """Keep connections of `pool`, a `redis.ConnectionPool`, with the timeout of the pool."""
         self._pool = pool
         self._process_id = os.getpid()
         self._idle: deque[Any] = deque()
 
     def execute_command(self, *command: str | int) -> Any:
-        """Send a command and return the answer; it must do no harm when it is done twice.
+        """Send an idempotent command and return the answer. Raises the errors of redis-py.
 
-        For the server may have closed a connection while nobody used it: then a new one is tried. Raises what redis-py
-        does.
+        If the server closed an idle connection meanwhile, the command is sent once more over a new connection.
         """
-        idle = self._idle_here()
+        idle = self._idle_of_process()
         try:
             connection = idle.pop()
         except IndexError:
-            return self._ask_over_new(command)
+            return self._execute_on_new(command)
         try:
-            return self._ask(connection, idle, command)
+            return self._execute(connection, idle, command)
         except redis.ConnectionError:
-            self.drop()  # the others are closed as well, most likely
-            return self._ask_over_new(command)
+            self.drop()  # the server has probably closed the others too
+            return self._execute_on_new(command)
 
     def time(self) -> tuple[int, int]:
-        """Return the server's clock, as `redis.Redis.time` does."""
+        """Return the time of the server, as `redis.Redis.time` does."""
         seconds, microseconds = self.execute_command("TIME")
         return int(seconds), int(microseconds)
 
     def delete(self, *keys: str) -> None:
-        """Drop entries."""
+        """Delete keys."""
         self.execute_command("DEL", *keys)
 
     def drop(self) -> None:
-        """Close every connection: those that nobody uses now, and the others when they come back."""
+        """Close every connection: idle ones now, the others after their current command."""
         idle, self._idle = self._idle, deque()
         self._close(idle)
 
-    def _idle_here(self) -> deque[Any]:
+    def _idle_of_process(self) -> deque[Any]:
         if self._process_id != os.getpid():
             self._process_id, self._idle = os.getpid(), deque()
         return self._idle
 
-    def _ask_over_new(self, command: Sequence[str | int]) -> Any:
-        idle = self._idle  # before it connects: the server may be another one already when it has
-        return self._ask(self._connect(), idle, command)
+    def _execute_on_new(self, command: Sequence[str | int]) -> Any:
+        idle = self._idle  # read before connecting: a new server calls `drop` and replaces it
+        return self._execute(self._connect(), idle, command)
 
     def _connect(self) -> Any:
         connection = self._pool.get_connection()
-        _time_by_kernel(connection._sock)
+        _use_kernel_timeout(connection._sock)
         return connection
 
-    def _ask(self, connection: Any, idle: deque[Any], command: Sequence[str | int]) -> Any:
+    def _execute(self, connection: Any, idle: deque[Any], command: Sequence[str | int]) -> Any:
         is_good = False
         try:
             connection.send_command(*command)
@@ -86,12 +87,12 @@ class HeldConnections:
             is_good = True
             raise
         except redis.ConnectionError as error:
-            if isinstance(error.__context__, BlockingIOError):  # the kernel's word for it
+            if isinstance(error.__context__, BlockingIOError):  # EAGAIN: the timeout of the kernel
                 raise redis.TimeoutError("no answer in time") from error
             raise
         finally:
             if not is_good:
-                self._close([connection])  # the rest of its answer must not become another one's (K2)
+                self._close([connection])  # the rest of the answer must not reach another command (K2)
             else:
                 idle.append(connection)
                 if idle is not self._idle:
@@ -108,13 +109,13 @@ class HeldConnections:
             self._pool.release(connection)
 
 
-def _time_by_kernel(sock: socket.socket) -> None:
-    """Have the kernel end what takes too long on `sock` (socket(7), SO_RCVTIMEO), instead of Python with `poll`."""
-    if sys.platform == "win32" or isinstance(sock, ssl.SSLSocket):  # whose read would begin again, without end
+def _use_kernel_timeout(sock: socket.socket) -> None:
+    """Replace the timeout of `sock`, for which Python calls `poll`, by one of the kernel (socket(7), SO_RCVTIMEO)."""
+    if sys.platform == "win32" or isinstance(sock, ssl.SSLSocket):  # Python would restart a TLS read forever
         return
-    seconds = sock.gettimeout() or 0.0  # for the kernel, 0 is without end
+    seconds = sock.gettimeout() or 0.0  # the kernel takes 0 as no timeout
     sock.settimeout(None)
-    if not os.get_blocking(sock.fileno()):  # gevent's: the kernel never waits on it
+    if not os.get_blocking(sock.fileno()):  # a socket of gevent, for which the kernel never waits
         sock.settimeout(seconds or None)
         return
     whole, part = divmod(round(seconds * 1e6), 1_000_000)

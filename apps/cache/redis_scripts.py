@@ -1,24 +1,24 @@
-"""What the cache asks of Redis, in Lua: each script runs as one, with nothing between its commands."""
+"""The Lua scripts of the cache. Redis runs each of them atomically."""
 
 import hashlib
 from typing import NamedTuple, Self
 
 
 class Script(NamedTuple):
-    """A script, and the name that Redis knows it by."""
+    """A script with the SHA-1 digest that identifies it in Redis."""
 
     text: str
     sha: str
 
     @classmethod
     def of(cls, text: str) -> Self:
-        """Return the script with this text."""
-        return cls(text, hashlib.sha1(text.encode()).hexdigest())  # noqa: S324 (a name, and Redis chose it)
+        """Return the script of `text`."""
+        return cls(text, hashlib.sha1(text.encode()).hexdigest())  # noqa: S324 (an identifier that Redis defines)
 
 
-# KEYS; ARGV: a lease, which is put where nothing is, or nothing, and its milliseconds.
-# A Redis that takes no writes (read-only, full, without its disk) refuses a script with a first line such as this one:
-# what another process changed would be missing there, so nothing that it holds may be believed.
+# KEYS; ARGV: a lease to set for missing keys (or an empty string), and its milliseconds.
+# A Redis that accepts no writes (read-only, full, without its disk) refuses a script whose first line is `#!lua`. Its
+# entries must not be used, because it misses the changes of other processes.
 GET = Script.of("""#!lua
 if #KEYS == 0 then return {} end
 local found = redis.call('MGET', unpack(KEYS))
@@ -30,10 +30,10 @@ end
 return found
 """)
 
-# KEYS; ARGV: milliseconds, a lease or nothing, then a version and a value for each key.
-# An entry is "<version> <time stored, by the server's clock> <value>". One without a value says only that nothing older
-# is true; a lease is one of version 0. What is no text of ours is overwritten. With a lease, only where it still is:
-# what a flush took away may have been newer than what was read before it.
+# KEYS; ARGV: milliseconds, a lease or an empty string, then a version and a value for each key.
+# An entry is "<version> <time stored, by the server's clock> <value>". An entry without a value only invalidates older
+# versions; a lease is an entry of version 0. A value of another program is overwritten. With a lease, an entry is set
+# only while the lease is present: a flush may have removed a newer entry than the one that was read before.
 PUT = Script.of("""
 local now = redis.call('TIME')
 local time = string.format('%d.%06d', now[1], now[2])

@@ -1,10 +1,10 @@
-"""`REDIS_URL` in all its forms, and the client for each.
+"""The forms of `REDIS_URL`, and a client for each.
 
-    redis://:password@host:6379/0             one server; rediss:// over TLS, unix:///path?db=0 by a socket
-    redis+sentinel://h1:26379,h2:26379/name   the primary that the Sentinels name, wherever a failover puts it
-    redis+cluster://h1:7000,h2:7000           a cluster; one node that answers is enough to find the others
+    redis://:password@host:6379/0             one server; rediss:// with TLS, unix:///path?db=0 by socket
+    redis+sentinel://h1:26379,h2:26379/name   the current primary, as the Sentinels name it
+    redis+cluster://h1:7000,h2:7000           a cluster, found through any node that answers
 
-A password before the @ is that of the servers and of the Sentinels.
+A password before the @ applies to the servers and to the Sentinels.
 """
 
 import re
@@ -21,28 +21,28 @@ from redis.exceptions import RedisClusterException
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-_MANY = re.compile(
+_SEVERAL_SERVERS = re.compile(
     r"redis\+(?P<kind>sentinel|cluster)://(?:(?P<user>[^:@/]*):(?P<password>[^@/]*)@)?"
     r"(?P<hosts>[^/:,@]+:\d{1,5}(?:,[^/:,@]+:\d{1,5})*)(?:/(?P<name>[A-Za-z0-9._-]+))?"
 )
 FORMS = "redis://:password@host:6379/0, rediss://, unix://, redis+sentinel://h1:26379,h2:26379/name or redis+cluster://h:7000"
 
 
-FAILURES = (redis.RedisError, RedisClusterException)  # of the two the second is no RedisError
+FAILURES = (redis.RedisError, RedisClusterException)  # RedisClusterException is not a RedisError
 
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """What a URL of several servers says."""
+    """The parts of a Sentinel or cluster URL."""
 
     kind: str
-    name: str  # that the Sentinels know the primary by
+    name: str  # of the primary, for the Sentinels
     hosts: list[tuple[str, int]]
     login: dict[str, str]
 
 
 def is_redis_url(url: str) -> bool:
-    """Whether `url` can be read."""
+    """Return True if `url` has one of the forms."""
     if url.startswith("redis+"):
         servers = _parse(url)
         return servers is not None and (servers.kind == "sentinel") == bool(servers.name)
@@ -54,45 +54,45 @@ def is_redis_url(url: str) -> bool:
 
 
 def no_retries(timeout: float) -> dict[str, Any]:
-    """Return the options of a client whose every call is bounded by `timeout` seconds; the defaults wait a minute."""
+    """Return client options that limit each call to `timeout` seconds; with the defaults a call can take a minute."""
     return {"socket_timeout": timeout, "socket_connect_timeout": timeout, "retry": Retry(NoBackoff(), 0)}
 
 
-def connect(url: str, timeout: float, meet: Callable[[Any], None], **options: Any) -> Any:
-    """Return a client for `url` that calls `meet` with each new connection; a cluster is asked for its nodes at once.
+def connect(url: str, timeout: float, on_connect: Callable[[Any], None], **options: Any) -> Any:
+    """Return a client for `url` that calls `on_connect` with each new connection.
 
-    Raises one of `FAILURES`.
+    A cluster client queries its nodes at once. Raises one of `FAILURES`.
     """
 
-    def greet(connection: Any) -> None:
-        connection.on_connect()  # the library's own greeting, which this one replaces
-        meet(connection)
+    def initialize(connection: Any) -> None:
+        connection.on_connect()  # redis_connect_func replaces this call of redis-py
+        on_connect(connection)
 
     servers = _parse(url)
     if servers is None:
-        return redis.Redis.from_url(url, redis_connect_func=greet, **options, **no_retries(timeout))
+        return redis.Redis.from_url(url, redis_connect_func=initialize, **options, **no_retries(timeout))
     login: dict[str, Any] = servers.login | no_retries(timeout)
     if servers.kind == "cluster":
         nodes = [ClusterNode(*host) for host in servers.hosts]  # type: ignore[no-untyped-call]
-        return RedisCluster(startup_nodes=nodes, redis_connect_func=meet, **login, **options)
+        return RedisCluster(startup_nodes=nodes, redis_connect_func=on_connect, **login, **options)
     sentinel = Sentinel(servers.hosts, sentinel_kwargs=login, **login, **options)  # type: ignore[no-untyped-call]
-    return sentinel.master_for(servers.name, redis_connect_func=greet)  # type: ignore[no-untyped-call]
+    return sentinel.master_for(servers.name, redis_connect_func=initialize)  # type: ignore[no-untyped-call]
 
 
 def times_of(client: Any) -> list[float]:
-    """Return the clock of each primary behind `client`, in seconds since 1970. Raises one of `FAILURES`."""
+    """Return the time of each primary of `client`, in seconds since 1970. Raises one of `FAILURES`."""
     of_each = client.time(target_nodes=RedisCluster.PRIMARIES) if isinstance(client, RedisCluster) else client.time()
     times: list[tuple[int, int]] = list(of_each.values()) if isinstance(of_each, dict) else [of_each]
     return [seconds + microseconds / 1e6 for seconds, microseconds in times]
 
 
 def storage_url(url: str) -> str:
-    """Return `url` as the library `limits` writes it."""
+    """Return `url` in the form that the library `limits` reads."""
     return url.replace("unix://", "redis+unix://", 1)
 
 
 def _parse(url: str) -> Servers | None:
-    match = _MANY.fullmatch(url)
+    match = _SEVERAL_SERVERS.fullmatch(url)
     if match is None:
         return None
     hosts = [(name, int(port)) for name, port in (host.split(":") for host in match["hosts"].split(","))]

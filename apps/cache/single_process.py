@@ -1,4 +1,4 @@
-"""The lock by which a single process owns the in-memory cache."""
+"""The lock that allows the in-memory cache in one process only."""
 
 import fcntl
 import hashlib
@@ -11,39 +11,39 @@ from sqlalchemy.engine import URL, make_url
 
 
 class SingleProcess:
-    """The right to keep a cache in memory: one process has it, for one database.
+    """The lock of one process on the in-memory cache of a database.
 
-    A second process would not hear of what the first one writes, and would go on to accept what was logged out there.
+    A second process would not see the writes of the first, and would accept sessions that were logged out there (R6).
     """
 
-    _held: ClassVar[dict[Path, int]] = {}  # {lock: the process that took it}; a fork inherits this, and not the lock
+    _held: ClassVar[dict[Path, int]] = {}  # {lock file: process id}; a fork inherits this dict, but not the lock
 
     def __init__(self, database_url: str, folder: str) -> None:
-        """`folder` is what the path of a SQLite file is relative to."""
+        """Prepare the lock of a database. The path of a SQLite file is relative to `folder`."""
         self._path = _lock_path(make_url(database_url), folder)
 
     def is_ours(self) -> bool:
-        """Whether this process has the right, or takes it now; it keeps it until it ends."""
+        """Return True if this process has the lock or takes it now. It keeps the lock until it ends."""
         if self._path is None or self._held.get(self._path) == os.getpid():
             return True
         try:
             file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
-        except OSError:  # another user's, or in a folder that is not there: nor is the database then
+        except OSError:  # owned by another user, or without a folder, and then without a database
             return False
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # by process: its other applications may have it too
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a lock of the process: its other applications share it
         except OSError:
             os.close(file)
             return False
-        self._held[self._path] = os.getpid()  # the file stays open, and locked, for as long as the process lives
+        self._held[self._path] = os.getpid()  # the file stays open and locked until the process ends
         return True
 
 
 def _lock_path(url: URL, folder: str) -> Path | None:
-    """Return the file to lock, None for a database in memory, which no other process has.
+    """Return the file to lock, or None for a database in memory, which no other process can open.
 
-    Beside a SQLite file everybody finds it who has that, whatever their user, container or TMPDIR. Of another database
-    it is this machine's, and this user's.
+    The lock of a SQLite file is beside it, so every user, container and TMPDIR finds the same one. For another database
+    the lock applies to this machine and user.
     """
     if url.get_backend_name() != "sqlite":
         digest = hashlib.sha256(url.render_as_string(hide_password=False).encode()).hexdigest()[:16]

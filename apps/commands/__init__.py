@@ -39,9 +39,9 @@ def register_commands(app: Flask) -> None:
 
 
 class MigrationCommands(click.Group):
-    """`db`: the commands of Flask-Migrate, imported when one is called.
+    """`db`: the commands of Flask-Migrate, imported only when one is called.
 
-    The workers of `serve` are forked from it and keep in memory what it has imported. Alembic is a tenth of a worker.
+    The workers of `serve` are forked and keep every imported module in memory. Alembic takes a tenth of a worker.
     """
 
     def __init__(self, app: Flask) -> None:
@@ -51,7 +51,7 @@ class MigrationCommands(click.Group):
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
-        """Return a context of Flask-Migrate's own group, which then runs instead of this one."""
+        """Return a context of Flask-Migrate's group, so that it runs instead of this one."""
         from flask_migrate.cli import db
 
         bind_migrations(self._app)

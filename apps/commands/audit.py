@@ -1,4 +1,4 @@
-"""The audit, as the operator checks and shortens it."""
+"""Commands that verify and purge the audit."""
 
 from datetime import timedelta
 
@@ -10,13 +10,13 @@ from apps.services import audit
 
 @click.group("audit")
 def audit_commands() -> None:
-    """Check and shorten the audit."""
+    """Verify and purge the audit."""
 
 
 @audit_commands.command("verify")
 @with_appcontext
 def verify_audit() -> None:
-    """Check that the events are one chain, from the last purge on, and that none was changed or taken out."""
+    """Check the hash chain since the last purge: no event was changed or removed."""
     try:
         click.echo(f"{audit.verify()} events, none changed")
     except audit.BrokenChain as error:
@@ -24,9 +24,9 @@ def verify_audit() -> None:
 
 
 @audit_commands.command("purge")
-@click.option("--days", required=True, type=click.IntRange(1), help="Events older than this are deleted.")
-@click.option("--batch", default=1000, show_default=True, type=click.IntRange(1, 10_000), help="Rows a transaction.")
+@click.option("--days", required=True, type=click.IntRange(1), help="Delete events older than this.")
+@click.option("--batch", default=1000, show_default=True, type=click.IntRange(1, 10_000), help="Rows per transaction.")
 @with_appcontext
 def purge_audit(days: int, batch: int) -> None:
-    """Delete old events. The rest is still a chain, which begins where they ended; the deletion is an event itself."""
+    """Delete old events and record the deletion. The chain of the other events stays intact."""
     click.echo(f"deleted {audit.purge(timedelta(days=days), batch)} events")

@@ -1,4 +1,4 @@
-"""Copies of the whole database."""
+"""Commands that back up and restore the database."""
 
 import signal
 import sys
@@ -20,11 +20,11 @@ from apps.services import audit
 def backup(file: Path) -> None:
     """Copy the whole database into a new FILE.
 
-    It is as of one moment, and the service may go on meanwhile. PostgreSQL and MariaDB need their own pg_dump or
-    mariadb-dump. The secrets are not in it: keep them apart.
+    The copy is consistent, and the service can keep running. PostgreSQL requires pg_dump, MariaDB mariadb-dump. The
+    secrets of the service are not included: store them separately.
     """
     try:
-        with _ended_cleanly():
+        with _exit_on_signals():
             backups.backup(db.engine, file)
     except backups.BackupError as error:
         raise click.ClickException(str(error)) from None
@@ -37,11 +37,11 @@ def backup(file: Path) -> None:
 def restore(file: Path) -> None:
     """Fill an empty database from FILE.
 
-    FILE is what `backup` made; the audit in it is checked. Run `db upgrade` afterwards if the code is newer than
-    the copy. Start with an empty Redis.
+    FILE is a copy made by `backup`. The restored audit is verified. Afterwards run `db upgrade` if the code is newer
+    than the copy, and start with an empty Redis.
     """
     try:
-        with _ended_cleanly():
+        with _exit_on_signals():
             backups.restore(db.engine, file)
         click.echo(f"restored; {audit.verify()} audit events, none changed")
     except (backups.BackupError, audit.BrokenChain) as error:
@@ -49,9 +49,9 @@ def restore(file: Path) -> None:
 
 
 @contextmanager
-def _ended_cleanly() -> Iterator[None]:
-    """Let a signal that ends the process be an exception: then the database's program ends too, and no half is left."""
-    before = {number: signal.signal(number, _end) for number in (signal.SIGTERM, signal.SIGHUP)}
+def _exit_on_signals() -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP into an exception, so that the database program stops and no partial copy remains."""
+    before = {number: signal.signal(number, _exit) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:
@@ -59,5 +59,5 @@ def _ended_cleanly() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _end(number: int, _frame: object) -> None:
-    sys.exit(128 + number)  # as a shell tells of a signal
+def _exit(number: int, _frame: object) -> None:
+    sys.exit(128 + number)  # the exit code that a shell reports for a signal

@@ -1,4 +1,4 @@
-"""Services that may ask about tokens, as the operator lets them in."""
+"""Commands for clients: other services that may introspect and revoke tokens."""
 
 import click
 from flask.cli import with_appcontext
@@ -8,9 +8,9 @@ from apps.services import client as clients
 
 @click.group("clients")
 def client_commands() -> None:
-    """Let other services ask about tokens.
+    """Manage the services that may introspect and revoke tokens.
 
-    They may introspect and revoke them (RFC 7662, RFC 7009).
+    See RFC 7662 and RFC 7009.
     """
 
 
@@ -18,7 +18,7 @@ def client_commands() -> None:
 @click.argument("name")
 @with_appcontext
 def add_client(name: str) -> None:
-    """Add a client; its secret is printed this once."""
+    """Add a client and print its secret, which cannot be shown again."""
     if not (name.isprintable() and 1 <= len(name) <= 64):
         raise click.BadParameter("must be 1 to 64 printable characters", param_hint="NAME")
     client, secret = clients.add_client(name)
@@ -28,7 +28,7 @@ def add_client(name: str) -> None:
 @client_commands.command("list")
 @with_appcontext
 def list_clients() -> None:
-    """Print every client."""
+    """List the clients."""
     for client in clients.list_clients():
         click.echo(f"{client.id}  {client.create_time:%Y-%m-%d}  {client.name}")
 
@@ -37,7 +37,7 @@ def list_clients() -> None:
 @click.argument("client_id")
 @with_appcontext
 def remove_client(client_id: str) -> None:
-    """Remove a client; it is refused from then on."""
+    """Remove a client. Its requests are refused from now on."""
     if not clients.remove_client(client_id):
-        raise click.ClickException("there is no such client")
+        raise click.ClickException("no such client")
     click.echo(f"removed {client_id}")

@@ -1,4 +1,4 @@
-"""A copy of the whole database in one file, and a database from such a file, by each database's own means."""
+"""Back up the whole database into one file and restore it, with each database's own tools."""
 
 import os
 import re
@@ -12,39 +12,39 @@ from pathlib import Path
 
 from sqlalchemy import URL, Engine, MetaData, inspect
 
-_TABLES = {"alembic_version", "users"}  # without them it is another program's database
+_TABLES = {"alembic_version", "users"}  # a database without them belongs to another program
 _TLS_FILES = ("ssl_ca", "ssl_capath", "ssl_cert", "ssl_key", "ssl_cipher")
 _DEFINER = re.compile(rb"^(/\*!50003 CREATE\*/ )/\*!50017 DEFINER=.*?\*/ ")
 
 
 class BackupError(Exception):
-    """The copy was not made, or the database not filled; the message says why."""
+    """The backup or the restore failed; the message tells why."""
 
 
 def backup(engine: Engine, file: Path) -> None:
-    """Write a copy, as of one moment, into a new file that its owner alone can read; the service may go on meanwhile.
+    """Write a consistent copy into a new file that only its owner can read. The service can keep running.
 
-    Raises `BackupError`, also where the file is there already.
+    Raises `BackupError`, also if the file exists.
     """
     _make_private(file, os.O_EXCL)
     try:
         _DUMP[engine.dialect.name](engine, file)
     except BaseException:
-        file.unlink()  # half a copy is worse than none
+        file.unlink()  # a partial copy could be mistaken for a backup
         raise
 
 
 def restore(engine: Engine, file: Path) -> None:
-    """Fill an empty database from a copy, or leave it empty.
+    """Fill an empty database from a copy. After a failure the database is empty again.
 
-    Raises `BackupError`, also where the file is not whole or the database has tables.
+    Raises `BackupError`, also if the file is incomplete or the database has tables.
     """
     if not file.is_file():
-        raise BackupError(f"{file}: there is no such file")
+        raise BackupError(f"{file}: no such file")
     if check := _CHECK.get(engine.dialect.name):
         check(file)
     if engine.dialect.name == "sqlite":
-        _make_private(Path(str(engine.url.database)), 0)  # SQLite itself would let everybody read what it makes
+        _make_private(Path(str(engine.url.database)), 0)  # SQLite would create it readable for everyone
     if inspect(engine).get_table_names():
         raise BackupError("the database is not empty; restore into a new one")
     try:
@@ -64,11 +64,11 @@ def _make_private(file: Path, flag: int) -> None:
 
 def _require_tables(file: Path, names: Iterable[str]) -> None:
     if not set(names) >= _TABLES:
-        raise BackupError(f"{file}: this is no copy of a database of Gatehouse")
+        raise BackupError(f"{file}: not a copy of a Gatehouse database")
 
 
 def _empty(engine: Engine) -> None:
-    """Drop what a load left behind, as MariaDB commits every step; there was nothing before it."""
+    """Drop the tables that a failed load created: MariaDB commits each statement."""
     tables = MetaData()
     tables.reflect(engine)
     tables.drop_all(engine)
@@ -77,7 +77,7 @@ def _empty(engine: Engine) -> None:
 def _dump_sqlite(engine: Engine, file: Path) -> None:
     with closing(sqlite3.connect(str(engine.url.database))) as source, closing(sqlite3.connect(file)) as copy:
         source.backup(copy)
-        copy.execute("PRAGMA journal_mode=DELETE")  # one file, which can be read where none can be made beside it
+        copy.execute("PRAGMA journal_mode=DELETE")  # no files beside it, so it can be read in a read-only folder
 
 
 def _check_sqlite(file: Path) -> None:
@@ -85,13 +85,13 @@ def _check_sqlite(file: Path) -> None:
         with closing(_open_copy(file)) as copy:
             _require_tables(file, (name for (name,) in copy.execute("SELECT name FROM sqlite_master")))
             (page,) = copy.execute("PRAGMA page_size").fetchone()
-            (fault,) = copy.execute("PRAGMA integrity_check(1)").fetchone()
+            (problem,) = copy.execute("PRAGMA integrity_check(1)").fetchone()
     except sqlite3.Error as error:
         raise BackupError(f"{file}: {error}") from None
-    if file.stat().st_size % page:  # a last page that is cut is read as if it ended in zeros
-        raise BackupError(f"{file}: its end is missing")
-    if fault != "ok":
-        raise BackupError(f"{file}: {fault}")
+    if file.stat().st_size % page:  # SQLite reads a truncated last page as if it ended in zeros
+        raise BackupError(f"{file}: the file is truncated")
+    if problem != "ok":
+        raise BackupError(f"{file}: {problem}")
 
 
 def _load_sqlite(engine: Engine, file: Path) -> None:
@@ -104,16 +104,16 @@ def _open_copy(file: Path) -> sqlite3.Connection:
 
 
 def _postgresql(engine: Engine, program: str, *options: str) -> None:
-    """Run a program on the same connection that the service has: several hosts, TLS, whatever the URL asks for."""
+    """Run a program with the connection parameters of the service, such as several hosts and TLS."""
     from psycopg.conninfo import make_conninfo
 
-    place = engine.dialect.create_connect_args(engine.url)[1]
-    place.pop("context", None)  # the driver's alone
-    if "sslpassword" in place:
-        raise BackupError(f"{program} would show sslpassword to everybody on this machine: use a key without one")
-    password = place.pop("password", None)  # not an argument: those everybody on the machine can read
+    parameters = engine.dialect.create_connect_args(engine.url)[1]
+    parameters.pop("context", None)  # for the driver only
+    if "sslpassword" in parameters:
+        raise BackupError(f"{program} would show sslpassword to every user of this machine: use a key without one")
+    password = parameters.pop("password", None)  # not an argument: every user of the machine can read those
     environment = {"PGPASSWORD": password} if password else {}
-    _run(program, f"--dbname={make_conninfo(**place)}", *options, environment=environment)
+    _run(program, f"--dbname={make_conninfo(**parameters)}", *options, environment=environment)
 
 
 def _dump_postgresql(engine: Engine, file: Path) -> None:
@@ -128,17 +128,17 @@ def _mariadb(engine: Engine, programs: tuple[str, str], *options: str, lines: It
     url = engine.url
     program = next((program for program in programs if shutil.which(program)), programs[0])
     socket = url.query.get("unix_socket")
-    host = ["--protocol=TCP", f"--host={url.host or 'localhost'}", f"--port={url.port or 3306}"]
-    place = [f"--socket={socket}"] if socket else host
-    command = [*place, *_tls(url, program), f"--user={url.username or ''}", *options, url.database or ""]
+    tcp = ["--protocol=TCP", f"--host={url.host or 'localhost'}", f"--port={url.port or 3306}"]
+    address = [f"--socket={socket}"] if socket else tcp
+    command = [*address, *_tls(url, program), f"--user={url.username or ''}", *options, url.database or ""]
     _run(program, *command, environment={"MYSQL_PWD": str(url.password or "")}, lines=lines)
 
 
 def _tls(url: URL, program: str) -> list[str]:
-    """Return the options for what the URL says of TLS, if it does.
+    """Return the TLS options for the URL; none if the URL sets no TLS option.
 
-    They always have the server's certificate checked: unless they do, MariaDB's programs go on without TLS where the
-    server has none.
+    They always verify the server's certificate. Otherwise MariaDB's programs continue without TLS if the server has
+    none.
     """
     if not {name for name in url.query if name.startswith("ssl_")} - {"ssl_disabled"}:
         return []
@@ -156,7 +156,7 @@ def _check_mariadb(file: Path) -> None:
         dump.seek(max(0, file.stat().st_size - 100))
         last_line = dump.read().rstrip().rpartition(b"\n")[2]
     if not last_line.startswith(b"-- Dump completed"):
-        raise BackupError(f"{file}: its end is missing, or it is no dump of mariadb-dump")
+        raise BackupError(f"{file}: truncated, or not a dump of mariadb-dump")
 
 
 def _load_mariadb(engine: Engine, file: Path) -> None:
@@ -165,24 +165,24 @@ def _load_mariadb(engine: Engine, file: Path) -> None:
 
 
 def _without_definers(file: Path) -> Iterator[bytes]:
-    """Yield the lines of a dump so that triggers become the restoring user's: only a superuser may name another one."""
+    """Yield the lines of a dump without trigger definers: only a superuser may restore triggers of another user."""
     with file.open("rb") as dump:
         for line in dump:
             yield _DEFINER.sub(rb"\1", line)
 
 
 def _run(program: str, *options: str, environment: dict[str, str], lines: Iterable[bytes] = ()) -> None:
-    """Run a program to its end with `lines` as its input; it does not outlive an exception, such as a SIGTERM makes."""
+    """Run a program with `lines` as its input, and kill it on an exception (SIGTERM raises one)."""
     path = shutil.which(program)
     if path is None:
-        raise BackupError(f"this needs the program {program}, which comes with the database")
-    with tempfile.TemporaryFile() as complaints:
+        raise BackupError(f"the program {program} is required; it comes with the database")
+    with tempfile.TemporaryFile() as stderr:
         with subprocess.Popen(  # noqa: S603 (a fixed program)
             [path, *options],
             env=os.environ | environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            stderr=complaints,
+            stderr=stderr,
         ) as process:
             try:
                 _feed(process, lines)
@@ -190,19 +190,19 @@ def _run(program: str, *options: str, environment: dict[str, str], lines: Iterab
             except BaseException:
                 process.kill()
                 raise
-        complaints.seek(0)
+        stderr.seek(0)
         if status != 0:
-            told = complaints.read().decode(errors="replace").strip().splitlines() or ["no message"]
-            raise BackupError(f"{program} failed: {told[-1]}")
+            messages = stderr.read().decode(errors="replace").strip().splitlines() or ["no message"]
+            raise BackupError(f"{program} failed: {messages[-1]}")
 
 
 def _feed(process: subprocess.Popen[bytes], lines: Iterable[bytes]) -> None:
     assert process.stdin  # noqa: S101 (for the type checker)
-    with suppress(BrokenPipeError), process.stdin:  # it gave up; its status and its complaint say why
+    with suppress(BrokenPipeError), process.stdin:  # the program stopped; its exit status and message tell why
         process.stdin.writelines(lines)
 
 
 _DUMP = {"sqlite": _dump_sqlite, "postgresql": _dump_postgresql, "mysql": _dump_mariadb, "mariadb": _dump_mariadb}
-# pg_restore finds by itself that an end is missing, and loads all or nothing.
+# No check for PostgreSQL: pg_restore detects a truncated file, and loads all or nothing.
 _CHECK = {"sqlite": _check_sqlite, "mysql": _check_mariadb, "mariadb": _check_mariadb}
 _LOAD = {"sqlite": _load_sqlite, "postgresql": _load_postgresql, "mysql": _load_mariadb, "mariadb": _load_mariadb}

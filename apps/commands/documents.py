@@ -1,4 +1,4 @@
-"""Files that are made from the code."""
+"""Commands that generate files from the code."""
 
 import json
 from pathlib import Path
@@ -27,13 +27,13 @@ def write_openapi() -> None:
     default=str(DOCS),
     show_default=True,
     type=click.Path(exists=True, file_okay=False, writable=True, path_type=Path),
-    help="Where to write them.",
+    help="Folder for the files.",
 )
 @with_appcontext
 def write_postman(folder: Path) -> None:
-    """Write the Postman collection.
+    """Write the Postman collection and its environment.
 
-    It and its environment are made from the OpenAPI document.
+    Both are generated from the OpenAPI document.
     """
     for name, content in postman_collection.files(openapi.document()).items():
         (folder / name).write_text(json.dumps(content, indent=2) + "\n")
@@ -42,7 +42,7 @@ def write_postman(folder: Path) -> None:
 
 @click.command("config-example")
 def config_example() -> None:
-    """Print config.example.py, with every setting."""
+    """Print config.example.py with every setting."""
     from apps.config import BaseConfig, ProdConfig
 
     click.echo(example(ProdConfig, BaseConfig, "python manage.py config-example"), nl=False)

@@ -1,4 +1,4 @@
-"""Keys, as the operator changes them: those that sign tokens, and those that encrypt fields."""
+"""Commands for keys: those that sign tokens and those that encrypt fields."""
 
 import time
 
@@ -15,16 +15,16 @@ from apps.utils import clock
 
 @click.group("keys")
 def key_commands() -> None:
-    """Change the keys.
+    """Manage the keys that sign tokens and encrypt fields.
 
-    Those that sign tokens (JWT_ALGORITHM EdDSA or ES256) and those that encrypt fields.
+    Signing keys are used with JWT_ALGORITHM EdDSA or ES256.
     """
 
 
 @key_commands.command("list")
 @with_appcontext
 def list_keys() -> None:
-    """Print every key with what it is for now."""
+    """List the signing keys with their state."""
     rows = keys.list_keys()
     for row in rows:
         click.echo(f"{row.kid}  {row.algorithm}  {row.create_time:%Y-%m-%d %H:%M}  {keys.state_of(row, rows)}")
@@ -33,17 +33,17 @@ def list_keys() -> None:
 @key_commands.command("generate")
 @with_appcontext
 def generate_key() -> None:
-    """Publish a new key; it signs after `rotate`."""
+    """Publish a new signing key. It signs after `rotate`."""
     click.echo(f"published {_publish().kid}")
 
 
 @key_commands.command("rotate")
 @with_appcontext
 def rotate_key() -> None:
-    """Sign with the newest key, made now if there is none waiting.
+    """Sign with the newest key; create it if none is waiting.
 
-    Waits until every process, and every cache between it and those who verify by JWKS, has the key, so that no token is
-    refused on the way. The key before goes on verifying.
+    The command first waits until every process, and every cache between it and the verifiers that use the JWKS, has
+    the key, so that no token is refused. The previous key still verifies.
     """
     has_others = any(key.activate_time for key in keys.list_keys())
     row = keys.waiting_key() or _publish()
@@ -52,12 +52,12 @@ def rotate_key() -> None:
     click.echo(f"signing with {keys.activate_key(row.kid).kid}")
 
 
-@key_commands.command("retire", context_settings={"ignore_unknown_options": True})  # an id may begin with "-"
+@key_commands.command("retire", context_settings={"ignore_unknown_options": True})  # a kid can begin with "-"
 @click.argument("kid")
-@click.option("--force", is_flag=True, help="Also while tokens that it signed may live: they are refused from then on.")
+@click.option("--force", is_flag=True, help="Retire it even if its tokens may still be live; they are refused.")
 @with_appcontext
 def retire_key(kid: str, force: bool) -> None:
-    """Stop verifying by a key that no longer signs."""
+    """Stop verifying with a key that no longer signs."""
     try:
         keys.retire_key(kid, even_if_tokens_live=force)
     except keys.SigningKeyError as error:
@@ -66,35 +66,36 @@ def retire_key(kid: str, force: bool) -> None:
 
 
 @key_commands.command("reencrypt")
-@click.option("--batch", default=500, show_default=True, type=click.IntRange(1, 10_000), help="Rows a transaction.")
+@click.option("--batch", default=500, show_default=True, type=click.IntRange(1, 10_000), help="Rows per transaction.")
 @click.option(
-    "--pause", default=0.05, show_default=True, type=click.FloatRange(0, 60), help="Seconds between two transactions."
+    "--pause", default=0.05, show_default=True, type=click.FloatRange(0, 60), help="Seconds between transactions."
 )
 @with_appcontext
 def reencrypt(batch: int, pause: float) -> None:
-    """Encrypt every field by the newest key.
+    """Re-encrypt every field with the first of FIELD_ENCRYPTION_KEYS.
 
-    That is the first of FIELD_ENCRYPTION_KEYS. It is safe beside the service, and to start again. docs/data.md has
-    the steps before and after it: a new key is first put behind the old one, everywhere.
+    The command is safe while the service runs, and can be repeated. docs/data.md lists the steps before and after it:
+    first, add the new key after the old one in every process.
     """
     total = 0
     try:
         for changed in reencryption.reencrypt(batch):
             total += changed
             if changed:
-                click.echo(f"{total} so far", err=True)
+                click.echo(f"re-encrypted {total} rows so far", err=True)
             time.sleep(pause)
     except Undecryptable as error:
-        raise click.ClickException(f"{error}; {total} were done") from None
-    click.echo(f"encrypted {total} anew")
+        raise click.ClickException(f"{error}; {total} rows were re-encrypted before") from None
+    click.echo(f"re-encrypted {total} rows")
 
 
 @key_commands.command("check")
 @with_appcontext
 def check_keys() -> None:
-    """Count the encrypted rows of every field key.
+    """Count the encrypted rows of each field key.
 
-    Fails if rows need a key that FIELD_ENCRYPTION_KEYS has not: run it without an old key before taking that away.
+    The command fails if rows need a key that is not in FIELD_ENCRYPTION_KEYS. Before you remove an old key, run it
+    without that key.
     """
     uses = reencryption.count_rows()
     for number, use in enumerate(uses):
@@ -107,5 +108,5 @@ def check_keys() -> None:
 def _publish() -> SigningKey:
     algorithm = settings().JWT_ALGORITHM
     if algorithm == "HS256":
-        raise click.UsageError("JWT_ALGORITHM is HS256, which signs with JWT_SECRET_KEY: set EdDSA or ES256")
+        raise click.UsageError("JWT_ALGORITHM is HS256, which signs with JWT_SECRET_KEY; set it to EdDSA or ES256")
     return keys.publish_key(algorithm)

@@ -1,4 +1,4 @@
-"""Accounts that only the operator can make."""
+"""Commands for accounts that only the operator can create."""
 
 import json
 import sys
@@ -15,16 +15,16 @@ from apps.services import user as users
 
 
 @click.command("create-admin")
-@click.option("--username", prompt=True, help="The name to log in with; longer than 6 characters.")
-@click.option("--mobile", prompt=True, help="A mobile number; without a country code it is one of PHONE_REGION.")
-@click.option("--age", prompt=True, type=int, help="Years.")
-@click.option("--birth", prompt="Birth (2000-01-31 00:00:00)", help="The day of birth, as 2000-01-31 00:00:00.")
-@click.option("--password-stdin", is_flag=True, help="Read the password from standard input instead of asking for it.")
+@click.option("--username", prompt=True, help="Login name, longer than 6 characters.")
+@click.option("--mobile", prompt=True, help="Mobile number; without a country code it belongs to PHONE_REGION.")
+@click.option("--age", prompt=True, type=int, help="Age in years.")
+@click.option("--birth", prompt="Birth (2000-01-31 00:00:00)", help="Date of birth, such as 2000-01-31 00:00:00.")
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input instead of a prompt.")
 @with_appcontext
 def create_admin(username: str, mobile: str, age: int, birth: str, password_stdin: bool) -> None:
     """Create an admin.
 
-    That is an account that may read, change and delete every other one.
+    An admin may read, change and delete every account.
     """
     migrate_embedded(current_app._get_current_object())  # type: ignore[attr-defined]
     password = (

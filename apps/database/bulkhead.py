@@ -26,26 +26,26 @@ class Bulkhead:
         self._capacity = capacity
         self._stuck_after = stuck_after
         self._inside: dict[object, float] = {}  # {visit: its start by the monotonic clock}, the oldest first
-        self._changed = threading.Condition()
+        self._place_freed = threading.Condition()
 
     @contextmanager
     def enter(self) -> Iterator[None]:
         """Hold a place. Raises `DatabaseUnavailable` instead of waiting behind a hung database."""
         visit = object()
-        with self._changed:
+        with self._place_freed:
             while len(self._inside) >= self._capacity:
                 oldest = next(iter(self._inside.values()))
                 seconds = oldest + self._stuck_after - time.monotonic()
                 if seconds <= 0:
                     raise DatabaseUnavailable
-                self._changed.wait(seconds)
+                self._place_freed.wait(seconds)
             self._inside[visit] = time.monotonic()
         try:
             yield
         finally:
-            with self._changed:
+            with self._place_freed:
                 del self._inside[visit]
-                self._changed.notify()
+                self._place_freed.notify()
 
 
 def init_app(app: Flask) -> None:

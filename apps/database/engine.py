@@ -1,4 +1,4 @@
-"""The engine: URLs as people write them, limits on time, and SQLite made to behave like the others."""
+"""The engine: its URL and options, and the set-up that makes SQLite behave like the other databases."""
 
 from datetime import timedelta
 from typing import Any
@@ -17,7 +17,7 @@ _DRIVERS = {
 
 
 def is_supported(url: str) -> bool:
-    """Whether `url` can be read and is of a database that there is a driver for."""
+    """Return True if `url` can be parsed and names a database that has a driver here."""
     try:
         return make_url(url).get_backend_name() in _DRIVERS
     except (ArgumentError, ValueError):
@@ -27,7 +27,10 @@ def is_supported(url: str) -> bool:
 def engine_settings(
     url: str, pool_size: int, timeout: timedelta, statement_timeout: timedelta
 ) -> tuple[str, dict[str, Any]]:
-    """Return the URL with its driver and the options of the engine for it."""
+    """Return the URL with its driver, and the options of the engine.
+
+    `timeout` limits the wait for a connection, `statement_timeout` a statement and its locks.
+    """
     parsed = make_url(url)
     parsed = parsed.set(drivername=_DRIVERS[parsed.get_backend_name()])
     seconds, statement = int(timeout.total_seconds()), int(statement_timeout.total_seconds())
@@ -38,7 +41,7 @@ def engine_settings(
         options["connect_args"] = {"timeout": statement}
     else:
         options |= {
-            "pool_pre_ping": True,  # a database that was restarted costs no request
+            "pool_pre_ping": True,  # replaces connections that a restarted database has dropped
             "pool_size": pool_size,
             "max_overflow": 0,
             "pool_timeout": seconds,
@@ -60,7 +63,7 @@ def _postgresql(seconds: int, statement: int) -> dict[str, Any]:
 def _mysql(seconds: int, statement: int) -> dict[str, Any]:
     return {
         "connect_timeout": seconds,
-        "read_timeout": seconds,  # until the connection is used: see patience.py
+        "read_timeout": seconds,  # until the first use: see timeouts.py
         "write_timeout": seconds,
         "charset": "utf8mb4",
         "init_command": (
@@ -70,32 +73,32 @@ def _mysql(seconds: int, statement: int) -> dict[str, Any]:
     }
 
 
-def most_connections(engine: Engine) -> int | None:
-    """Return how many connections the database allows to all its clients; None for SQLite, which counts none."""
-    question = {
+def max_connections(engine: Engine) -> int | None:
+    """Return the number of connections that the database allows to all clients; None for SQLite, which has no limit."""
+    query = {
         "postgresql": "SELECT current_setting('max_connections')::int"
         " - current_setting('superuser_reserved_connections')::int",
         "mysql": "SELECT @@max_connections",
     }.get(engine.dialect.name)
-    if question is None:
+    if query is None:
         return None
     with engine.connect() as connection:
-        return int(connection.exec_driver_sql(question).scalar_one())
+        return int(connection.exec_driver_sql(query).scalar_one())
 
 
 def prepare_sqlite(engine: Engine) -> None:
-    """Let readers and one writer work at a time, and have foreign keys and transactions mean what they say."""
+    """On SQLite, allow readers beside one writer, enforce foreign keys, and begin transactions explicitly."""
     if engine.dialect.name != "sqlite":
         return
 
     @event.listens_for(engine, "connect")
     def set_pragmas(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # the driver begins nothing by itself; see begin() below
+        connection.isolation_level = None  # the driver must not begin transactions; begin() below does
         for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        # A read that turns into a write is refused at once when another writer was faster: take the lock first.
+        # A write takes the lock first: a transaction that began as a read fails at once if another wrote meanwhile.
         is_write = connection.get_execution_options().get("is_write", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if is_write else "BEGIN")

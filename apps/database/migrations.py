@@ -1,4 +1,4 @@
-"""Migrations: Flask-Migrate, bound late, and the automatic upgrade of the embedded database."""
+"""Migrations: Flask-Migrate, imported on demand, and the automatic upgrade of the embedded database."""
 
 import fcntl
 from pathlib import Path
@@ -12,14 +12,14 @@ MIGRATIONS = ROOT / "migrations"
 
 
 def bind_migrations(app: Flask) -> None:
-    """Let Flask-Migrate work on `app`; not in every process, because Alembic takes a tenth of a worker's memory."""
+    """Bind Flask-Migrate to `app`. Only commands need it, and Alembic takes a tenth of a worker's memory."""
     from flask_migrate import Migrate
 
     Migrate(app, app.extensions["sqlalchemy"], str(MIGRATIONS))
 
 
 def upgrade(app: Flask) -> None:
-    """Bring the tables up to date, as `manage.py db upgrade` does."""
+    """Upgrade the tables, as `manage.py db upgrade` does."""
     import flask_migrate
 
     bind_migrations(app)
@@ -28,9 +28,9 @@ def upgrade(app: Flask) -> None:
 
 
 def migrate_embedded(app: Flask) -> None:
-    """Bring the SQLite file up to date. A configured database is migrated by `manage.py db upgrade` alone."""
+    """Upgrade the embedded SQLite file. A configured database is upgraded only by `manage.py db upgrade`."""
     if settings(app).DATABASE_URL:
         return
     with (Path(app.instance_path) / "migrate.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # processes that start together migrate one after the other
+        fcntl.flock(lock, fcntl.LOCK_EX)  # one process at a time migrates
         upgrade(app)

@@ -28,12 +28,12 @@ _DEADLOCKS = {"40P01", 1213}  # PostgreSQL; MariaDB and MySQL
 _IS_ACTIVE = "apps.database.transaction is active"
 _MARKS = "apps.database.transaction marks"
 
-_publish: list[Callable[[Marks], None]] = []
+_hooks: list[Callable[[Marks], None]] = []
 
 
 def publish_with(hook: Callable[[Marks], None]) -> Callable[[Marks], None]:
     """Register a function that publishes the marked rows of a committed transaction; usable as a decorator."""
-    _publish.append(hook)
+    _hooks.append(hook)
     return hook
 
 
@@ -73,8 +73,8 @@ def transactional(act: Callable[P, T]) -> Callable[P, T]:
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
         result, marked = _with_retries(lambda: act(*args, **kwargs))
         if marked:  # outside of the bulkhead: publishing needs no connection
-            for publish in _publish:
-                publish(marked)
+            for hook in _hooks:
+                hook(marked)
         return result
 
     return run

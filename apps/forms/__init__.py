@@ -1,5 +1,5 @@
-"""What a body may hold: shape and format only, never the database."""
+"""Forms of bodies and query strings. They check shape and format only, never the database."""
 
 import wtforms_json
 
-wtforms_json.init()  # once a process: every call wraps WTForms anew, and a thousand of them overflow the stack
+wtforms_json.init()  # once per process: each call wraps WTForms again, and a thousand calls overflow the stack

@@ -1,4 +1,4 @@
-"""What an admin asks for."""
+"""Forms of the admin routes."""
 
 from typing import Any, ClassVar
 

@@ -1,4 +1,4 @@
-"""Which events to list."""
+"""The query of the audit."""
 
 from wtforms import IntegerField
 from wtforms.validators import NumberRange

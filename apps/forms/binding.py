@@ -1,6 +1,6 @@
-"""A body held against a form: exact JSON types first, then the form's validators.
+"""Fill a form from JSON: check the exact JSON types first, then run the form's validators.
 
-WTForms-JSON alone turns `true` into "True", `["a", "b"]` into "a", and drops nested keys that it does not know.
+WTForms-JSON alone turns `true` into "True" and `["a", "b"]` into "a", and it drops unknown nested keys.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ F = TypeVar("F", bound=JsonForm)
 
 
 def read_form(form: type[F], body: bytes) -> F:
-    """Return the filled-in form; raise `InvalidBody` with every fault."""
+    """Return the form filled from a JSON body. Raises `InvalidBody` with every problem."""
     try:
         values = {} if form.may_be_empty and not body else parse(body)
     except NotStrictJson as error:
@@ -25,10 +25,10 @@ def read_form(form: type[F], body: bytes) -> F:
 
 
 def fill(form: type[F], values: dict[str, Any]) -> F:
-    """Return the form filled in with JSON values; raise `InvalidBody` with every fault."""
-    faults = type_errors(form, values)
-    if faults:
-        raise InvalidBody(form.action, faults)
+    """Return the form filled with JSON values. Raises `InvalidBody` with every problem."""
+    errors = type_errors(form, values)
+    if errors:
+        raise InvalidBody(form.action, errors)
     filled = form.from_json(values, skip_unknown_keys=False)
     if not filled.validate():
         raise InvalidBody(form.action, filled.errors)
@@ -36,27 +36,27 @@ def fill(form: type[F], values: dict[str, Any]) -> F:
 
 
 def fields_of(form: type[Form]) -> dict[str, Any]:
-    """Return {name: WTForms' unbound field} in the order of the declaration."""
+    """Return {name: unbound field of WTForms}, in the order of declaration."""
     unbound = {name: getattr(form, name) for name in dir(form) if hasattr(getattr(form, name), "field_class")}
     return dict(sorted(unbound.items(), key=lambda item: item[1].creation_counter))
 
 
 def is_required(field: Any) -> bool:
-    """Whether a body must hold the field; a nested form is needed when one of its fields is."""
+    """Return True if a body must have the field. A nested form is required if one of its fields is."""
     if field.field_class is FormField:
         return any(is_required(nested) for nested in fields_of(field.args[0]).values())
     return not any(isinstance(validator, MayBeAbsent) for validator in field.kwargs["validators"])
 
 
 def type_errors(form: type[Form], body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return {name: [fault]} of unknown and missing keys and of values of another JSON type, nested as the body is."""
+    """Return {name: [error]} for unknown keys, missing keys and wrong JSON types, nested like the body."""
     fields = fields_of(form)
-    faults: dict[str, Any] = {name: ["Unknown field."] for name in body if name not in fields}
+    errors: dict[str, Any] = {name: ["Unknown field."] for name in body if name not in fields}
     for name, field in fields.items():
-        fault = _type_error(field, body.get(name))
-        if fault:
-            faults[name] = fault
-    return faults
+        error = _type_error(field, body.get(name))
+        if error:
+            errors[name] = error
+    return errors
 
 
 def _type_error(field: Any, value: Any) -> dict[str, Any] | list[str] | None:
@@ -68,10 +68,10 @@ def _type_error(field: Any, value: Any) -> dict[str, Any] | list[str] | None:
     if is_form:
         return type_errors(field.args[0], value) if isinstance(value, dict) else ["Must be an object."]
     if issubclass(field.field_class, IntegerField):
-        return None if type(value) is int else ["Must be a whole number."]
+        return None if type(value) is int else ["Must be an integer."]
     if issubclass(field.field_class, BooleanField):
         return None if isinstance(value, bool) else ["Must be true or false."]
     if not isinstance(value, str):
-        return ["Must be a text."]
+        return ["Must be a string."]
     is_bad = "\0" in value and not issubclass(field.field_class, OpaqueField)
-    return ["Must not hold NUL."] if is_bad else None
+    return ["Must not contain NUL characters."] if is_bad else None

@@ -1,4 +1,4 @@
-"""The rules that several forms share, each with what the OpenAPI document says of it."""
+"""Fields and validators that several forms share. The OpenAPI document is generated from them."""
 
 import re
 from collections.abc import Callable
@@ -17,11 +17,12 @@ PASSWORD_LENGTH = Length(8, 128)
 class JsonForm(Form):
     """A form that is the whole body of a request."""
 
-    action: ClassVar[str]  # what did not happen when the body is refused: "<action> fail:{...}"
-    example: ClassVar[dict[str, Any]]  # a body that is accepted, for the documents
-    may_be_empty: ClassVar[bool] = False  # whether no body at all is as good as `{}`
+    action: ClassVar[str]  # begins the message of an invalid body: "<action> fail:{...}"
+    example: ClassVar[dict[str, Any]]  # a valid body, for the documentation
+    may_be_empty: ClassVar[bool] = False  # True: an empty body counts as `{}`
 
-    if TYPE_CHECKING:  # WTForms-JSON adds it to every form
+    if TYPE_CHECKING:  # WTForms-JSON adds these to every form
+        patch_data: dict[str, Any]  # `data` without the fields that are absent from the body
 
         @classmethod
         def from_json(cls, formdata: dict[str, Any], *, skip_unknown_keys: bool) -> Self:
@@ -29,21 +30,24 @@ class JsonForm(Form):
 
 
 class OpaqueField(StringField):
-    """A text that is held against others and never stored, so that it may be any at all."""
+    """A string that is only compared, never stored; any characters are allowed."""
 
 
 class MayBeAbsent:
-    """Lets a field be missing or null, which leave what is stored alone; an empty text is neither."""
+    """Allows a field to be absent or null: the stored value does not change. An empty string is neither."""
 
     def __call__(self, _form: Form, field: Field) -> None:
-        """Stop here when there is nothing to check."""
+        """Stop the validation if there is no value."""
         if not field.raw_data or field.raw_data[0] is None:
             field.errors = []
             raise StopValidation
 
 
 class Format:
-    """A text that fits `pattern`, and `check` where a pattern cannot say it all; `name` is its OpenAPI format."""
+    """Requires a string to match `pattern` and to pass `check`. `name` is the format in the OpenAPI document.
+
+    `message` is for a string that does not match; `check` raises `ValueError` with a message of its own.
+    """
 
     def __init__(self, name: str, pattern: str, message: str, check: Callable[[str], Any] | None = None) -> None:
         self.name = name
@@ -52,8 +56,8 @@ class Format:
         self.check = check
 
     def __call__(self, _form: Form, field: Field) -> None:
-        """Hold the text against the format."""
-        text: str = (field.raw_data or [""])[0]  # as sent: data may be a datetime by now
+        """Check the string as it was sent."""
+        text: str = (field.raw_data or [""])[0]  # `data` may already be a datetime
         if not re.fullmatch(self.pattern, text, re.ASCII):
             raise StopValidation(self.message)
         if self.check:
@@ -64,7 +68,7 @@ class Format:
 
 
 class AgeRange:
-    """Years from the setting `MINIMUM_AGE`, which is read when it is needed, to 150."""
+    """Requires an age from the setting `MINIMUM_AGE`, read at validation, to 150 years."""
 
     max = 150
 
@@ -75,12 +79,14 @@ class AgeRange:
         return minimum
 
     def __call__(self, form: Form, field: Field) -> None:
-        """Hold the age against the bounds."""
+        """Check the age."""
         NumberRange(self.min, self.max)(form, field)
 
 
-USERNAME = Format("username", r"^\S+$", "Must hold no spaces, and not be empty.", username.canonical)
-MOBILE = Format("mobile", phone.PATTERN, "Must be a telephone number of 5 to 15 digits.")
+USERNAME = Format("username", r"^\S+$", "Must not be empty and must not contain spaces.", username.canonical)
+MOBILE = Format("mobile", phone.PATTERN, "Must be a phone number of 5 to 15 digits.")
 BIRTH = Format(
-    "birth", r"^(18|19|20)[0-9]{2}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}$", "Must be like 2023-08-23 12:30:59."
+    "birth",
+    r"^(18|19|20)[0-9]{2}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}$",
+    "Must have the format 2023-08-23 12:30:59.",
 )

@@ -1,4 +1,4 @@
-"""What another service sends about a token, form-encoded as the RFCs say."""
+"""The form of introspection and revocation, form-encoded as the RFCs require."""
 
 from typing import Any, ClassVar
 
@@ -11,11 +11,11 @@ from apps.forms.urlencoded import UrlEncodedForm
 class TokenForm(UrlEncodedForm):
     """`POST /introspect` (RFC 7662, 2.1) and `POST /revoke` (RFC 7009, 2.1).
 
-    What cannot be a token is no fault: it is one that is not active (RFC 7662, 2.2; RFC 7009, 2.2).
+    A string that cannot be a token is valid here: it is a token that is not active (RFC 7662, 2.2; RFC 7009, 2.2).
     """
 
     action = "read token"
     example: ClassVar[dict[str, Any]] = {"token": "eyJhbGciOiJI..."}
 
     token = OpaqueField(validators=[InputRequired(), Length(1)])
-    token_type_hint = OpaqueField(validators=[MayBeAbsent()])  # a hint: not needed to find it
+    token_type_hint = OpaqueField(validators=[MayBeAbsent()])  # accepted and not used

@@ -1,4 +1,4 @@
-"""Login."""
+"""The form of the login."""
 
 from typing import Any, ClassVar
 
@@ -10,7 +10,7 @@ from apps.utils import username
 
 
 class LoginForm(JsonForm):
-    """`POST /login`. Looser than sign-up: what cannot be a username is merely a wrong one."""
+    """`POST /login`. It checks less than sign-up: an invalid username is merely a wrong one."""
 
     action = "login"
     example: ClassVar[dict[str, Any]] = {"username": "12345678", "password": "12345678"}
@@ -23,5 +23,5 @@ class LoginForm(JsonForm):
         return {"username": self.username.data, "password": self.password.data}
 
     def account_key(self) -> str:
-        """Return the name that attempts are counted by."""
+        """Return the name by which attempts are counted."""
         return username.lookup_key(self.values()["username"])

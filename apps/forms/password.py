@@ -1,4 +1,4 @@
-"""A new password."""
+"""The form of a password change."""
 
 from typing import Any, ClassVar
 

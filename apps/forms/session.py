@@ -1,4 +1,4 @@
-"""Logout."""
+"""The form of the logout."""
 
 from typing import Any, ClassVar
 

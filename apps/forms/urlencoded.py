@@ -1,4 +1,4 @@
-"""Query strings: the same forms as bodies, filled from text."""
+"""Query strings and form-encoded bodies: the same forms as for JSON, filled from strings."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
@@ -18,7 +18,7 @@ _BOOLEANS = {"true": True, "false": False}
 
 
 class QueryForm(JsonForm):
-    """A form that is the query string of a request; every field may be absent."""
+    """A form that is the query string of a request. Every field is optional."""
 
     action = "read query"
     example: ClassVar[dict[str, Any]] = {}
@@ -29,34 +29,34 @@ class UrlEncodedForm(JsonForm):
 
 
 def read_urlencoded(form: type[U], body: bytes) -> U:
-    """Return the filled-in form; raise `InvalidBody` with every fault.
+    """Return the form filled from a form-encoded body. Raises `InvalidBody` with every problem.
 
-    A parameter without a value is as one that was not sent (RFC 6749, 3.1).
+    A parameter without a value counts as absent (RFC 6749, 3.1).
     """
     try:
         pairs = parse_qsl(body.decode(), strict_parsing=bool(body), max_num_fields=100)
     except ValueError:
-        raise InvalidBody(form.action, {"body": ["The body is not a form."]}) from None
-    return fill(form, _texts(form, MultiDict(pairs)))
+        raise InvalidBody(form.action, {"body": ["The body is not valid form data."]}) from None
+    return fill(form, _strings(form, MultiDict(pairs)))
 
 
 def read_query(form: type[QueryForm], arguments: "MultiDict[str, str]") -> dict[str, Any]:
-    """Return the parameters that were given; raise `InvalidBody` with every fault, one given twice among them."""
-    values = _typed(form, _texts(form, arguments))
+    """Return the parameters that were sent. Raises `InvalidBody` with every problem."""
+    values = _typed(form, _strings(form, arguments))
     fill(form, values)
     return values
 
 
-def _texts(form: type[JsonForm], arguments: "MultiDict[str, str]") -> dict[str, str]:
-    """Return {name: text}; two parsers differ on which of two counts, so none may be given twice."""
-    twice = {name: ["Given twice."] for name, texts in arguments.lists() if len(texts) > 1}
-    if twice:
-        raise InvalidBody(form.action, twice)
+def _strings(form: type[JsonForm], arguments: "MultiDict[str, str]") -> dict[str, str]:
+    """Return {name: string}. Refuse repeated parameters: parsers differ on which of two values counts."""
+    repeated = {name: ["Must be given only once."] for name, values in arguments.lists() if len(values) > 1}
+    if repeated:
+        raise InvalidBody(form.action, repeated)
     return arguments.to_dict()
 
 
 def _typed(form: type[QueryForm], arguments: Mapping[str, str]) -> dict[str, Any]:
-    """Return the values as JSON would have them; what cannot be one stays text, and is then refused as such."""
+    """Convert integers and booleans to JSON values. Anything else stays a string, which `fill` then refuses."""
     fields = fields_of(form)
     values: dict[str, Any] = {}
     for name, text in arguments.items():

@@ -1,4 +1,4 @@
-"""Sign-up and update of a user."""
+"""The forms of sign-up and of the updates of a user."""
 
 from datetime import UTC
 from typing import Any, ClassVar
@@ -9,25 +9,22 @@ from wtforms.validators import InputRequired, Length
 from apps.forms.fields import BIRTH, BIRTH_FORMAT, MOBILE, PASSWORD_LENGTH, USERNAME, AgeRange, JsonForm, MayBeAbsent
 from apps.utils.username import MAXIMUM_LENGTH, canonical
 
-USERNAME_LENGTH = Length(4, MAXIMUM_LENGTH)  # for the documents: USERNAME before it knows that, and says it better
+USERNAME_LENGTH = Length(4, MAXIMUM_LENGTH)  # for the OpenAPI document: USERNAME has checked it, with better messages
 
 
 class InfoForm(Form):
     """The nested part of the body."""
 
-    age = IntegerField(validators=[AgeRange()])  # not InputRequired, for which 0 is nothing
+    age = IntegerField(validators=[AgeRange()])  # without InputRequired, which refuses 0
     birth = DateTimeLocalField(format=BIRTH_FORMAT, validators=[InputRequired(), BIRTH])
 
 
 class UserForm(JsonForm):
-    """What the forms of this file have in common."""
+    """Base of the forms of a user."""
 
     def values(self) -> dict[str, Any]:
-        """Return the fields, flat, as the services take them; None is what was left out."""
-        data = self.data
-        info = data.pop("info")
-        birth = info["birth"]
-        return {**data, "age": info["age"], "birth": birth and birth.replace(tzinfo=UTC)}
+        """Return the fields as the services take them: flat, and None if absent."""
+        return _flat(self.data)
 
 
 class SignUpForm(UserForm):
@@ -47,25 +44,28 @@ class SignUpForm(UserForm):
     info = FormField(InfoForm)
 
     def account_key(self) -> str:
-        """Return the name that sign-ups are counted by."""
+        """Return the name by which sign-ups are counted."""
         return canonical(self.data["username"])
 
 
 class UpdateForm(SignUpForm):
-    """`PUT /users/<id>`: the whole user, as at sign-up."""
+    """`PUT /users/<id>`: the whole user, like sign-up."""
 
     action = "update user"
 
 
 class PatchInfoForm(Form):
-    """The nested part, in which each key may be absent."""
+    """The nested part of the body; every key is optional."""
 
     age = IntegerField(validators=[MayBeAbsent(), AgeRange()])
     birth = DateTimeLocalField(format=BIRTH_FORMAT, validators=[MayBeAbsent(), BIRTH])
 
 
 class PatchForm(UserForm):
-    """`PATCH /users/<id>`: what is absent or null stays as it is."""
+    """`PATCH /users/<id>`: absent fields keep their value.
+
+    Null clears an optional field and does not change a required one. All fields are required so far.
+    """
 
     action = "update user"
     example: ClassVar[dict[str, Any]] = {"mobile": "13200002222", "info": {"age": 19}}
@@ -74,3 +74,15 @@ class PatchForm(UserForm):
     password = StringField(validators=[MayBeAbsent(), PASSWORD_LENGTH])
     mobile = StringField(validators=[MayBeAbsent(), MOBILE])
     info = FormField(PatchInfoForm)
+
+    def values(self) -> dict[str, Any]:
+        """Return the fields as the services take them: flat, without the absent ones, and None if null."""
+        return _flat(self.patch_data)
+
+
+def _flat(data: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a body without the nesting, times in UTC."""
+    info = data.pop("info", None) or {}
+    if info.get("birth"):
+        info["birth"] = info["birth"].replace(tzinfo=UTC)
+    return {**data, **info}

@@ -1,1 +1,1 @@
-"""HTTP: everything between a route and its view, and what every answer carries."""
+"""HTTP: the steps between a route and its view, and the headers of every response."""

@@ -1,4 +1,4 @@
-"""Bodies: read once, of the media type that the form asks for, and no larger than `MAX_CONTENT_LENGTH`."""
+"""Request bodies: read once, and checked for the form's media type and for `MAX_CONTENT_LENGTH`."""
 
 from flask import request
 
@@ -9,11 +9,11 @@ from apps.forms.urlencoded import UrlEncodedForm, read_urlencoded
 
 
 def read_body(form: type[JsonForm]) -> JsonForm:
-    """Return the form filled in from the body. Raises `InvalidBody`, `BodyTooLarge`, `UnsupportedMediaType`."""
+    """Return the form filled from the body. Raises `InvalidBody`, `BodyTooLarge` or `UnsupportedMediaType`."""
     if issubclass(form, UrlEncodedForm):
         _require_media_type("application/x-www-form-urlencoded")
         return read_urlencoded(form, _read())
-    body = _read() if form.may_be_empty else None  # HTTP/2 says nothing of a body before it comes
+    body = _read() if form.may_be_empty else None  # read first: in HTTP/2, no header says whether a body follows
     if body == b"":
         return read_form(form, b"")
     _require_media_type("application/json")
@@ -27,9 +27,9 @@ def _require_media_type(media_type: str) -> None:
 
 
 def _read() -> bytes:
-    most = request.max_content_length or 0
-    request.max_content_length = most + 1  # a body without a length Werkzeug cuts off there, without a word
+    limit = request.max_content_length or 0
+    request.max_content_length = limit + 1  # Werkzeug silently truncates a body without Content-Length there
     body = request.get_data(cache=False)
-    if len(body) > most:
+    if len(body) > limit:
         raise BodyTooLarge
     return body

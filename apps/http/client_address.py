@@ -1,4 +1,4 @@
-"""Where a request comes from."""
+"""The address and the device of the client."""
 
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
@@ -9,9 +9,9 @@ from apps.utils.device import Device
 
 
 def client_address() -> str:
-    """Return the address by which limits count; an IPv6 one as its /64, because one customer holds a whole /64.
+    """Return the address that rate limits count by: for IPv6 its /64, because one customer holds a whole /64.
 
-    `TRUSTED_PROXIES` decides whether X-Forwarded-For is believed (see `create_app`), never the client.
+    X-Forwarded-For is used only as far as `TRUSTED_PROXIES` allows (see `register_hooks`).
     """
     return _customer(request.remote_addr or "unknown")
 
@@ -29,6 +29,6 @@ def _customer(address: str) -> str:
 
 
 def client_device() -> Device:
-    """Return the device that sends the current request."""
-    user_agent = request.headers.get("User-Agent", "").replace("\0", "")  # which PostgreSQL does not store
+    """Return the device of the current request."""
+    user_agent = request.headers.get("User-Agent", "").replace("\0", "")  # PostgreSQL cannot store NUL
     return Device((request.remote_addr or "unknown")[:64], user_agent[:255])

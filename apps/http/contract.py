@@ -1,4 +1,4 @@
-"""What a route promises. `@endpoint` enforces it, and the OpenAPI document is generated from it."""
+"""The contract of a route. `@endpoint` enforces it, and the OpenAPI document is generated from it."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -40,7 +40,7 @@ class Policy(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Contract:
-    """What a route promises.
+    """The contract of a route.
 
     `limit` and `account_limit` name settings. The first counts by client address; the second by the user of an access
     token, the session of a refresh token or, without a token, the username in the body. Routes with the same setting
@@ -50,14 +50,14 @@ class Contract:
     policy: Policy
     answer: type[msgspec.Struct] | None  # None: the route is not in the OpenAPI document
     is_enveloped: bool = True
-    has_etag: bool = False  # answers with a version, which a later If-Match may name
+    has_etag: bool = False  # the response has an ETag, for a later If-Match
     token: Kind | None = None
-    is_fresh: bool = False  # needs a token that comes from a login
+    is_fresh: bool = False  # requires a token from a login, not from a refresh
     form: type[JsonForm] | None = None
     query: type[QueryForm] | None = None
     limit: str | None = None
     account_limit: str | None = None
-    hashes_password: bool = False  # takes a hashing slot before everything else, or is refused
+    hashes_password: bool = False  # takes a hashing slot before everything else, or raises `Overloaded`
     errors: tuple[type[ApiError], ...] = ()
 
     def __post_init__(self) -> None:
@@ -67,7 +67,7 @@ class Contract:
 
     @property
     def all_errors(self) -> list[type[ApiError]]:
-        """The declared errors and those that the other fields imply, by status."""
+        """The declared errors and those that the other fields imply, sorted by status."""
         implied: list[tuple[bool, tuple[type[ApiError], ...]]] = [
             (True, (DatabaseUnavailable, SecondProcess, ApiError)),
             (self.token is not None, (MissingToken, InvalidToken)),

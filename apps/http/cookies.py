@@ -1,7 +1,7 @@
-"""Cookie mode: tokens in cookies that scripts cannot read, and a double submit against forged requests.
+"""Cookie mode: tokens in cookies that scripts cannot read, and a double-submit token against CSRF.
 
-`__Host-` cookies come over TLS from this host alone. The CSRF token is an HMAC of the session id: another session's is
-no use (OWASP CSRF Cheat Sheet, "signed double submit").
+`__Host-` cookies come only over TLS and only from this host. The CSRF token is an HMAC of the session id, so it is
+useless in another session (OWASP CSRF Cheat Sheet, "signed double submit").
 """
 
 import hmac
@@ -16,12 +16,12 @@ SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
 def is_on() -> bool:
-    """Whether tokens travel in cookies."""
+    """Return True if tokens travel in cookies."""
     return "cookies" in settings().JWT_TOKEN_LOCATION
 
 
 def set_tokens(response: Response, session_id: str, access_token: str, refresh_token: str | None) -> None:
-    """Give the browser its tokens; they end with the browser's session or their own."""
+    """Set the token cookies and the CSRF cookie. They end when the browser closes; the tokens may expire earlier."""
     _set(response, ACCESS, access_token)
     if refresh_token:
         _set(response, REFRESH, refresh_token)
@@ -29,19 +29,19 @@ def set_tokens(response: Response, session_id: str, access_token: str, refresh_t
 
 
 def clear_tokens(response: Response) -> None:
-    """Take the tokens back, in cookie mode."""
+    """Delete the cookies that `set_tokens` sets, in cookie mode."""
     for name in (ACCESS, REFRESH, CSRF) if is_on() else ():
         response.delete_cookie(name, path="/", secure=True, samesite="Strict")
 
 
 def csrf_token(session_id: str) -> str:
-    """Return the token that a page must send back in the header."""
+    """Return the CSRF token of a session. A page must send it back in `CSRF_HEADER`."""
     key = settings().JWT_SECRET_KEY.encode()
     return hmac.digest(key, b"gatehouse csrf " + session_id.encode(), "sha256").hex()
 
 
 def is_forged(session_id: str) -> bool:
-    """Whether a request that changes something lacks the proof that a page of ours sent it."""
+    """Return True if a request that changes something does not carry the CSRF token of its session."""
     if request.method in SAFE_METHODS:
         return False
     return not hmac.compare_digest(request.headers.get(CSRF_HEADER, "").encode(), csrf_token(session_id).encode())

@@ -45,8 +45,8 @@ _BEARER = re.compile(r"bearer +([^\s,]+)", re.IGNORECASE)  # RFC 9110, 11.1: the
 class endpoint(Contract):  # noqa: N801 (a decorator)
     """Declare the contract of a view: `@endpoint(policy=Policy.SELF, token="access", answer=UserAnswer)`.
 
-    The view gets the parameters of the path; `identity` if a `token` is needed, or `client` under Policy.CLIENT; `form`
-    if a form is declared; and `query`, a dict, if a query string is.
+    The view gets the parameters of the path, and: `identity` if a `token` is declared, `client` under Policy.CLIENT,
+    `form` if a form is declared, and `query` (a dict) if a query form is declared.
     """
 
     def __call__(self, view: View) -> View:

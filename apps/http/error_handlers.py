@@ -14,28 +14,28 @@ logger = logging.getLogger(__name__)
 
 
 def register_errors(app: Flask) -> None:
-    """Give every error of `app`, our own, Flask's, the database's or unforeseen, the shape of the envelope."""
+    """Register the handlers: errors of this API, of Flask, of the database, and unexpected ones."""
     app.register_error_handler(ApiError, _answer)
     app.register_error_handler(HTTPException, _answer_http)
-    # An internal error is, for one, what PostgreSQL says while it takes no writes.
-    for lost in (OperationalError, InterfaceError, InternalError, PoolTimeoutError):
-        app.register_error_handler(lost, _answer_database)
-    app.register_error_handler(Exception, _answer_unforeseen)
+    # PostgreSQL, for one, raises InternalError while it accepts no writes.
+    for error in (OperationalError, InterfaceError, InternalError, PoolTimeoutError):
+        app.register_error_handler(error, _answer_database)
+    app.register_error_handler(Exception, _answer_unexpected)
 
 
 def _answer(error: ApiError) -> Response:
     if error.__cause__ is not None:
-        cause = type(error.__cause__).__name__  # its text may hold values of the row
-        logger.info("refused", extra={"event": "refused", "error_type": error.type, "cause": cause})
+        cause = type(error.__cause__).__name__  # the class only: the text may contain values of the row
+        logger.info("request refused", extra={"event": "refused", "error_type": error.type, "cause": cause})
     return HttpResponse.error(error.status, error.type, error.message, error.fields, error.headers)
 
 
-# What Werkzeug refuses for a documented route.
+# Errors that Werkzeug raises on documented routes: they get the documented type and message.
 _DOCUMENTED: dict[int, type[ApiError]] = {error.status: error for error in (NotFound, BodyTooLarge)}
 
 
 def _answer_http(error: HTTPException) -> Response:
-    """Answer what Flask and Werkzeug refuse: unknown paths, other methods, bodies that are too large."""
+    """Answer the errors of Flask and Werkzeug: unknown paths, other methods, bodies that are too large."""
     status = error.code or 500
     if status in _DOCUMENTED:
         return _answer(_DOCUMENTED[status]())
@@ -51,6 +51,6 @@ def _answer_database(error: DBAPIError | PoolTimeoutError) -> Response:
     return _answer(DatabaseUnavailable())
 
 
-def _answer_unforeseen(error: Exception) -> Response:
-    logger.error("unforeseen error", exc_info=error, extra={"event": "error"})
+def _answer_unexpected(error: Exception) -> Response:
+    logger.error("unexpected error", exc_info=error, extra={"event": "error"})
     return _answer(ApiError())

@@ -1,4 +1,4 @@
-"""Security headers, on every answer (OWASP REST Security Cheat Sheet; ASVS 3.4)."""
+"""The security headers of every response (OWASP REST Security Cheat Sheet; ASVS 3.4)."""
 
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -11,14 +11,14 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-# What a page of another origin may read besides (CORS).
+# Further response headers that a page of another origin may read (CORS).
 EXPOSED = ("ETag", "Retry-After", "WWW-Authenticate", "X-Request-ID")
 
 _DEFAULTS = [(name.lower(), (name, value)) for name, value in HEADERS.items()]
 
 
 def with_headers(application: WSGIApplication) -> WSGIApplication:
-    """Have every answer of `application` carry the headers that its view did not set itself."""
+    """Wrap `application`: every response gets these headers, unless its view has set them."""
 
     def serve(environ: WSGIEnvironment, start_response: StartResponse) -> Any:
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, made at run time from the routes' contracts, their forms and their answers."""
+"""The OpenAPI 3.1 document, generated at run time from the contracts, forms and answers of the routes."""
 
 import functools
 import re
@@ -14,32 +14,16 @@ from wtforms.validators import AnyOf, Length, NumberRange
 from apps.about import VERSION
 from apps.errors import ApiError, NotFound, StaleVersion
 from apps.forms.binding import fields_of, is_required
-from apps.forms.fields import AgeRange, Format, OpaqueField
+from apps.forms.fields import AgeRange, Format, JsonForm, OpaqueField
 from apps.forms.urlencoded import UrlEncodedForm
 from apps.http import cookies
 from apps.http.contract import Contract, Policy
-from apps.http.converters import SessionIdConverter
-from apps.utils.ids import MAX_ID
+from apps.http.converters import DocumentedConverter
 
 Json = dict[str, Any]
 
 _REF = "#/components/schemas/{name}"
-_PATH_PARAMETERS = {
-    "user_id": {
-        "name": "user_id",
-        "in": "path",
-        "required": True,
-        "description": "The id of a user.",
-        "schema": {"type": "integer", "format": "int64", "minimum": 1, "maximum": MAX_ID},
-    },
-    "session_id": {
-        "name": "session_id",
-        "in": "path",
-        "required": True,
-        "description": "The id of a session.",
-        "schema": {"type": "string", "pattern": f"^{SessionIdConverter.regex}$"},
-    },
-}
+_PATH_PARAMETER = re.compile(r"<(?:(\w+):)?(\w+)>")  # "<id:user_id>"; the converter may be absent
 _IF_MATCH = {
     "name": "If-Match",
     "in": "header",
@@ -61,7 +45,7 @@ _HEADERS = {
 
 
 def contracts(app: Flask) -> list[tuple[Rule, str, Any, Contract | None]]:
-    """Return (rule, method, view, contract) of every route; a contract is None where a view declares none."""
+    """Return (rule, method, view, contract) of every route. The contract is None if the view declares none."""
     found = []
     for rule in app.url_map.iter_rules():
         function = app.view_functions[rule.endpoint]
@@ -73,7 +57,7 @@ def contracts(app: Flask) -> list[tuple[Rule, str, Any, Contract | None]]:
 
 
 def document() -> Json:
-    """Return the document of the current application."""
+    """Return the OpenAPI document of the current application."""
     answers = {contract.answer for _, _, _, contract in contracts(current_app) if contract and contract.answer}
     _, schemas = msgspec.json.schema_components(sorted(answers, key=lambda answer: answer.__name__), ref_template=_REF)
     for schema in schemas.values():
@@ -107,7 +91,7 @@ def _security_schemes() -> Json:
 
 
 def _require_tokens(schemas: Json) -> None:
-    """Promise the tokens that an answer holds unless they travel in cookies."""
+    """Mark the tokens of an answer as required, unless they travel in cookies."""
     if not cookies.is_on():
         schemas["LoginAnswer"]["required"] += ["access_token", "refresh_token"]
         schemas["RefreshAnswer"]["required"] = ["access_token"]
@@ -122,41 +106,34 @@ def _paths(app: Flask) -> Json:
 
 
 def documented_path(rule: Rule) -> str:
-    """Return the path of a rule as OpenAPI writes it: `/users/<id:user_id>` is `/users/{user_id}`."""
-    return re.sub(r"<[a-z]+:([a-z_]+)>", r"{\1}", rule.rule)
+    """Return the path of a rule in OpenAPI's syntax: `/users/<id:user_id>` becomes `/users/{user_id}`."""
+    return _PATH_PARAMETER.sub(r"{\2}", rule.rule)
 
 
 def _operation(rule: Rule, method: str, view: Any, contract: Contract) -> Json:
-    words = [word.split(":")[-1].strip("<>") for word in rule.rule.split("/") if word]
-    operation: Json = {
-        "operationId": "_".join([method.lower(), *words]).replace(".", "_"),
-        "tags": [view.__module__.rpartition(".")[2]],  # the room
+    operation = {
+        "operationId": _operation_id(rule, method),
+        "tags": [view.__module__.rpartition(".")[2]],  # the feature
         "summary": view.__doc__.partition("\n")[0],
         "description": f"For: {contract.policy.value}",
         "responses": _responses(contract, [*contract.all_errors, *([NotFound] if rule.arguments else [])]),
     }
-    schemes = _schemes_of(contract)
-    if schemes:
-        operation["security"] = [{scheme: []} for scheme in schemes]
-    parameters: list[Json] = [_PATH_PARAMETERS[name] for name in sorted(rule.arguments)]
-    if contract.query:
-        parameters += _query_parameters(contract.query)
-    if StaleVersion in contract.errors:
-        parameters.append(_IF_MATCH)
-    if contract.token and cookies.is_on() and method not in cookies.SAFE_METHODS:
-        parameters.append(_CSRF_TOKEN)
-    if parameters:
-        operation["parameters"] = parameters
-    if contract.form:
-        media = {"schema": form_schema(contract.form), "example": contract.form.example}
-        kind = "application/x-www-form-urlencoded" if issubclass(contract.form, UrlEncodedForm) else "application/json"
-        required = not contract.form.may_be_empty
-        operation["requestBody"] = {"required": required, "content": {kind: media}}
-    return operation
+    optional: Json = {
+        "security": [{scheme: []} for scheme in _schemes_of(contract)],
+        "parameters": [*_path_parameters(rule), *_other_parameters(method, contract)],
+        "requestBody": _request_body(contract.form) if contract.form else None,
+    }
+    return operation | {name: value for name, value in optional.items() if value}
+
+
+def _operation_id(rule: Rule, method: str) -> str:
+    """Return a unique name of a route: `get_api_v1_users_user_id`."""
+    words = [word.split(":")[-1].strip("<>") for word in rule.rule.split("/") if word]
+    return "_".join([method.lower(), *words]).replace(".", "_")
 
 
 def _schemes_of(contract: Contract) -> list[str]:
-    """Return the names of what opens a route, any one of them."""
+    """Return the names of the security schemes, any one of which opens the route."""
     if contract.policy is Policy.CLIENT:
         return ["client"]
     if contract.token is None:
@@ -164,15 +141,49 @@ def _schemes_of(contract: Contract) -> list[str]:
     return [contract.token, *([f"{contract.token}_cookie"] if cookies.is_on() else [])]
 
 
-def _responses(contract: Contract, refusals: list[type[ApiError]]) -> Json:
+def _path_parameters(rule: Rule) -> list[Json]:
+    """Return the parameters of a path, by name, as their converters describe them."""
+    parameters = []
+    for converter_name, name in _PATH_PARAMETER.findall(rule.rule):
+        converter = rule.map.converters[converter_name or "default"]
+        if not issubclass(converter, DocumentedConverter):
+            raise TypeError(f"{rule.rule}: {name} needs a DocumentedConverter (apps/http/converters.py)")
+        description = converter.description.format(thing=_with_article(name.removesuffix("_id").replace("_", " ")))
+        parameters.append(
+            {"name": name, "in": "path", "required": True, "description": description, "schema": converter.schema}
+        )
+    return sorted(parameters, key=lambda parameter: parameter["name"])
+
+
+def _with_article(noun: str) -> str:
+    return f"an {noun}" if noun[0] in "aeio" else f"a {noun}"  # "a user"
+
+
+def _other_parameters(method: str, contract: Contract) -> list[Json]:
+    """Return the parameters of the query string and the headers."""
+    needs_csrf_token = contract.token and cookies.is_on() and method not in cookies.SAFE_METHODS
+    return [
+        *(_query_parameters(contract.query) if contract.query else []),
+        *([_IF_MATCH] if StaleVersion in contract.errors else []),
+        *([_CSRF_TOKEN] if needs_csrf_token else []),
+    ]
+
+
+def _request_body(form: type[JsonForm]) -> Json:
+    media = {"schema": form_schema(form), "example": form.example}
+    kind = "application/x-www-form-urlencoded" if issubclass(form, UrlEncodedForm) else "application/json"
+    return {"required": not form.may_be_empty, "content": {kind: media}}
+
+
+def _responses(contract: Contract, errors: list[type[ApiError]]) -> Json:
     by_status: dict[int, list[type[ApiError]]] = defaultdict(list)
-    for error in refusals:
+    for error in errors:
         by_status[error.status].append(error)
     responses: Json = {"200": {"description": "Done.", "content": _media(_success_schema(contract))}}
     if contract.has_etag:
         responses["200"]["headers"] = _ETAG
-    for status, errors in sorted(by_status.items()):
-        types = [error.type for error in errors]
+    for status, group in sorted(by_status.items()):
+        types = [error.type for error in group]
         schema = {"allOf": [{"$ref": _REF.format(name="Error")}, _error_of(status, types)]}
         responses[str(status)] = {"description": f"Refused: {', '.join(types)}.", "content": _media(schema)}
         if status in _HEADERS:
@@ -185,7 +196,7 @@ def _media(schema: Json) -> Json:
 
 
 def _success_schema(contract: Contract) -> Json:
-    assert contract.answer  # noqa: S101 (_paths leaves the others out)
+    assert contract.answer  # noqa: S101 (_paths skips routes without one)
     if not contract.is_enveloped:
         return {"$ref": _REF.format(name=contract.answer.__name__)}
     return _envelope({"data": {"$ref": _REF.format(name=contract.answer.__name__)}, "code": {"const": 200}})
@@ -211,7 +222,7 @@ def _error_of(status: int, types: list[str]) -> Json:
 
 
 def form_schema(form: type[Form]) -> Json:
-    """Return the JSON Schema (2020-12) of the bodies that a form accepts."""
+    """Return the JSON Schema (2020-12) of a form's body."""
     fields = fields_of(form)
     return {
         "type": "object",
@@ -225,7 +236,7 @@ def _query_parameters(query: type[Form]) -> list[Json]:
     properties: Json = form_schema(query)["properties"]
     parameters = []
     for name, schema in properties.items():
-        kind = next(kind for kind in schema["type"] if kind != "null")  # a query string knows no null
+        kind = next(kind for kind in schema["type"] if kind != "null")  # a query string has no null
         parameters.append({"name": name, "in": "query", "schema": {**schema, "type": kind}})
     return parameters
 
@@ -253,14 +264,14 @@ def _kind(field_class: type[Field]) -> str:
 
 @functools.singledispatch
 def _constraints(_validator: Any) -> Json:
-    """Return what a validator says in the words of JSON Schema."""
+    """Return the JSON Schema keywords for the rule of a validator."""
     return {}
 
 
 @_constraints.register
 def _(validator: Length) -> Json:
-    most = {"maxLength": validator.max} if validator.max >= 0 else {}
-    return {"minLength": max(validator.min, 1), **most}
+    upper = {"maxLength": validator.max} if validator.max >= 0 else {}
+    return {"minLength": max(validator.min, 1), **upper}
 
 
 @_constraints.register

@@ -1,4 +1,4 @@
-"""The tables. Imported here, so that the migrations see them all."""
+"""The tables. All are imported here, so that the migrations see them."""
 
 from apps.models.audit import AuditEvent, AuditHead
 from apps.models.cache_epoch import CacheEpoch

@@ -1,4 +1,4 @@
-"""What happened to accounts: rows that are only ever added, each sealed by the hash of the one before."""
+"""The audit: append-only events, each sealed by a hash over itself and the previous event."""
 
 from datetime import datetime
 
@@ -9,12 +9,12 @@ from apps.models.base import Digest, ExactString, Id, Model, UtcDateTime
 
 
 class AuditEvent(Model):
-    """One event. It names users by id without a foreign key, because it outlives them."""
+    """An event. It refers to users by id without a foreign key, because it outlives them."""
 
     __tablename__ = "audit_events"
     __table_args__ = (Index("ix_audit_events_subject_id_id", "subject_id", "id"),)
 
-    id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=False)  # its place in the chain, from 1
+    id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=False)  # position in the chain, from 1
     time: Mapped[datetime] = mapped_column(UtcDateTime)
     event: Mapped[str] = mapped_column(String(64))
     outcome: Mapped[str] = mapped_column(String(16))
@@ -28,7 +28,7 @@ class AuditEvent(Model):
 
 
 class AuditHead(Model):
-    """The end of the chain: one row, which every writer locks, and which shows when rows were cut off."""
+    """The end of the chain: a single row. Every writer locks it; it reveals if the last events were removed."""
 
     __tablename__ = "audit_head"
 
@@ -36,4 +36,4 @@ class AuditHead(Model):
     last_event_id: Mapped[int] = mapped_column(Id)
     hash: Mapped[bytes] = mapped_column(Digest)
     purged_until_id: Mapped[int] = mapped_column(Id, server_default="0")  # events up to this one are deleted
-    purged_hash: Mapped[bytes | None] = mapped_column(Digest)  # and this was its seal
+    purged_hash: Mapped[bytes | None] = mapped_column(Digest)  # the seal of that event

@@ -1,4 +1,4 @@
-"""What the tables share: their base class and column types that mean the same on every database."""
+"""The base class of the tables, and column types that behave alike on every database."""
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 else:
     Model = db.Model
 
-# SQLite gives out ids only for INTEGER; with AUTOINCREMENT it never gives one out twice (T8).
+# SQLite generates ids only for INTEGER; with AUTOINCREMENT it never reuses one (T8).
 Id = BigInteger().with_variant(Integer, "sqlite")
 
 
 def ShortBytes(length: int) -> LargeBinary:  # noqa: N802 (reads as the type it makes)
-    """Return a column of bytes; MariaDB and MySQL index them only as VARBINARY."""
+    """Return a type for bytes. MariaDB and MySQL can index them only as VARBINARY."""
     return LargeBinary(length).with_variant(VARBINARY(length), "mysql", "mariadb")
 
 
@@ -25,7 +25,7 @@ Blob, Digest = ShortBytes(255), ShortBytes(32)
 
 
 def ExactString(length: int) -> String:  # noqa: N802 (reads as the type it makes)
-    """Return a text column that compares and sorts byte by byte on every database, never by a collation."""
+    """Return a text type that compares and sorts byte by byte on every database, not by a language's collation."""
     return (
         String(length)
         .with_variant(String(length, collation="utf8mb4_bin"), "mysql", "mariadb")
@@ -34,27 +34,27 @@ def ExactString(length: int) -> String:  # noqa: N802 (reads as the type it make
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """An aware time in UTC, with microseconds; stored without an offset on every database."""
+    """An aware datetime in UTC with microseconds, stored without an offset on every database."""
 
     impl = DateTime
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> Any:
-        """Ask MariaDB and MySQL for the microseconds that they leave out unless asked."""
+        """Request microseconds from MariaDB and MySQL, which store none by default."""
         if dialect.name in ("mysql", "mariadb"):
-            from sqlalchemy.dialects.mysql import DATETIME  # a megabyte, for those who have it
+            from sqlalchemy.dialects.mysql import DATETIME  # the import takes a megabyte
 
             return dialect.type_descriptor(DATETIME(fsp=6))
         return dialect.type_descriptor(DateTime())
 
     def process_bind_param(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
-        """Store the UTC time; a naive value is a fault of the program."""
+        """Convert to UTC. Raises `ValueError` for a naive datetime, which is a bug of the caller."""
         if value is None:
             return None
         if value.tzinfo is None:
-            raise ValueError("a time without a zone")
+            raise ValueError("naive datetime: a time zone is required")
         return value.astimezone(UTC).replace(tzinfo=None)
 
     def process_result_value(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
-        """Say that the stored time is UTC."""
+        """Return the stored time as an aware datetime in UTC."""
         return value and value.replace(tzinfo=UTC)

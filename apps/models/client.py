@@ -1,4 +1,4 @@
-"""Another service that asks about tokens."""
+"""Clients: other services that introspect and revoke tokens."""
 
 from datetime import datetime
 
@@ -10,7 +10,7 @@ from apps.utils import clock
 
 
 class Client(Model):
-    """A client as RFC 6749, 2 means it. Its secret has 256 random bits, so a plain hash of it tells nothing."""
+    """A client (RFC 6749, 2). Its secret has 256 random bits, so a plain hash does not reveal it."""
 
     __tablename__ = "clients"
 

@@ -1,4 +1,4 @@
-"""The keys that sign tokens, where others verify them: private halves encrypted, so a dump signs nothing."""
+"""Signing keys. The private keys are encrypted, so a dump of the database cannot sign tokens."""
 
 from datetime import datetime
 
@@ -10,7 +10,7 @@ from apps.utils import clock
 
 
 class SigningKey(Model):
-    """A key is published when it is made, signs from its activation to the next one's and verifies until it retires."""
+    """A key. It is published when created, signs from its activation to the next key's, and verifies until retired."""
 
     __tablename__ = "signing_keys"
 
@@ -23,5 +23,5 @@ class SigningKey(Model):
 
 
 def private_key_context(kid: str) -> str:
-    """Return what a ciphertext is bound to: moved to another row it no longer opens."""
+    """Return the context that binds a ciphertext to its row: moved to another row, it does not decrypt."""
     return f"signing_keys.private_key:{kid}"

@@ -1,4 +1,4 @@
-"""How often in a row a login to a username failed, whether or not such an account exists."""
+"""Consecutive failed logins per username, whether or not the account exists."""
 
 from datetime import datetime
 
@@ -8,12 +8,11 @@ from apps.models.base import Digest, Model, UtcDateTime
 
 
 class LoginAttempt(Model):
-    """One row a guessed username. It lives in the database, so a guesser gains nothing by hurting Redis."""
+    """The counter of a username. It is in the database, so an attack on Redis gains no guesses."""
 
     __tablename__ = "login_attempts"
 
-    username_digest: Mapped[bytes] = mapped_column(
-        Digest, primary_key=True
-    )  # a typed-in password may end up as a username
+    # A digest, because a user may type the password into the field of the username.
+    username_digest: Mapped[bytes] = mapped_column(Digest, primary_key=True)
     failed_count: Mapped[int] = mapped_column(default=0)
     next_allowed_time: Mapped[datetime] = mapped_column(UtcDateTime, index=True)

@@ -1,4 +1,4 @@
-"""One login of one person on one device: what stands behind a pair of tokens."""
+"""Sessions: a login of a user on a device, to which the tokens refer."""
 
 from datetime import datetime
 
@@ -10,7 +10,7 @@ from apps.utils import clock
 
 
 class Session(Model):
-    """The row whose id is the `sid` of the tokens. Once `revoke_time` is set, none of its tokens is accepted again."""
+    """A session. Its id is the `sid` of its tokens. Once `revoke_time` is set, none of them is accepted."""
 
     __tablename__ = "sessions"
     __table_args__ = (Index("ix_sessions_user_id_expire_time", "user_id", "expire_time"),)
@@ -19,12 +19,12 @@ class Session(Model):
     user_id: Mapped[int] = mapped_column(Id, ForeignKey("users.id", ondelete="CASCADE"))
     address: Mapped[str] = mapped_column(String(64))
     user_agent: Mapped[str] = mapped_column(String(255))
-    refresh_generation: Mapped[int] = mapped_column(default=0)  # of the one refresh token that is not retired
-    rotate_time: Mapped[datetime | None] = mapped_column(UtcDateTime)  # when that one was issued, unless by the login
+    refresh_generation: Mapped[int] = mapped_column(default=0)  # of the current refresh token
+    rotate_time: Mapped[datetime | None] = mapped_column(UtcDateTime)  # when a refresh issued that token
     create_time: Mapped[datetime] = mapped_column(UtcDateTime, default=clock.now)
     last_used_time: Mapped[datetime] = mapped_column(UtcDateTime, default=clock.now)
-    expire_time: Mapped[datetime] = mapped_column(UtcDateTime, index=True)  # of that refresh token: the idle limit
-    end_time: Mapped[datetime] = mapped_column(UtcDateTime)  # no token lives longer: the absolute limit
+    expire_time: Mapped[datetime] = mapped_column(UtcDateTime, index=True)  # of that token: the idle limit
+    end_time: Mapped[datetime] = mapped_column(UtcDateTime)  # the absolute limit of every token
     revoke_time: Mapped[datetime | None] = mapped_column(UtcDateTime)
     revoke_reason: Mapped[str | None] = mapped_column(String(32))
     version: Mapped[int] = mapped_column(default=1)

@@ -1,4 +1,4 @@
-"""A person with an account."""
+"""Users: persons with an account."""
 
 from datetime import datetime
 
@@ -11,7 +11,7 @@ from apps.utils import clock
 
 
 class User(Model):
-    """One row a person. `version` rises with every change, and a lost update is refused by it."""
+    """A user. `version` rises with every change, so that a lost update is detected and refused."""
 
     __tablename__ = "users"
     __table_args__ = (
@@ -23,7 +23,7 @@ class User(Model):
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     username: Mapped[str] = mapped_column(ExactString(64))
-    username_key: Mapped[str] = mapped_column(ExactString(191))  # the canonical form; two accounts never share one
+    username_key: Mapped[str] = mapped_column(ExactString(191))  # the canonical form, unique
     password_hash: Mapped[str] = mapped_column(String(255))
     mobile_ciphertext: Mapped[bytes] = mapped_column(Blob)
     mobile_index: Mapped[bytes] = mapped_column(Digest, index=True)
@@ -31,7 +31,7 @@ class User(Model):
     birth: Mapped[datetime] = mapped_column(UtcDateTime)
     photo: Mapped[str | None] = mapped_column(String(255))
     role: Mapped[str] = mapped_column(String(16), default="user")
-    block_time: Mapped[datetime | None] = mapped_column(UtcDateTime)  # set while the account may not be used
+    block_time: Mapped[datetime | None] = mapped_column(UtcDateTime)  # set while the account is blocked
     version: Mapped[int] = mapped_column(default=1)
     create_time: Mapped[datetime] = mapped_column(UtcDateTime, default=clock.now)
     update_time: Mapped[datetime] = mapped_column(UtcDateTime, default=clock.now, onupdate=clock.now)
@@ -40,22 +40,22 @@ class User(Model):
 
     @property
     def mobile(self) -> str:
-        """The mobile number, in clear."""
+        """The mobile number, decrypted."""
         return field_encryption.decrypt(self.mobile_ciphertext, mobile_context(self.id))
 
     def has_mobile(self, number: str) -> bool:
-        """Whether this is the stored number; none is that does not open, so that it can be replaced."""
+        """Return True if this is the stored number. One that does not decrypt never matches, so it can be replaced."""
         try:
             return self.mobile == number
         except field_encryption.Undecryptable:
             return False
 
     def set_mobile(self, number: str) -> None:
-        """Store `number` encrypted for this row, which must have its id, and the index to find it by."""
+        """Store `number`, encrypted for this row, and its index for searches. The row must have its id."""
         self.mobile_ciphertext = field_encryption.encrypt(number, mobile_context(self.id))
         self.mobile_index = field_encryption.blind_index(number)
 
 
 def mobile_context(user_id: int) -> str:
-    """Return what a ciphertext is bound to: moved to another table, column or row it no longer opens."""
+    """Return the context that binds a ciphertext to its table, column and row: moved elsewhere, it does not decrypt."""
     return f"users.mobile:{user_id}"

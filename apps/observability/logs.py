@@ -1,6 +1,7 @@
-"""Logs: JSON lines on stdout (of a command on stderr), one a request, each with its request id and no secret.
+"""Logs: a JSON line for each request and event, with the request id; on stdout, or on stderr for commands.
 
-A line never holds a body, a header, a query string or a token. Line breaks are escaped, so nobody forges a line.
+A line never contains a body, a header, a query string or a token. Line breaks are escaped, so a client cannot forge a
+line.
 """
 
 import json
@@ -26,7 +27,7 @@ _encoder = msgspec.json.Encoder(enc_hook=str)
 
 
 class Formatter(logging.Formatter):
-    """One line of JSON in ASCII: what `logging` knows, the request's id, and the `extra` of the call."""
+    """Format a record as one line of ASCII JSON: the fields of the record, the request id and the `extra`."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
@@ -42,13 +43,13 @@ class Formatter(logging.Formatter):
             line["exc_info"] = self.formatException(record.exc_info)
         return _to_json(line)
 
-    def formatException(self, ei: Any) -> str:  # noqa: N802 (the name that `logging` calls)
-        """Return the traceback without what PostgreSQL adds: the values of the row, a password's hash among them."""
+    def formatException(self, ei: Any) -> str:  # noqa: N802 (overrides `logging.Formatter`)
+        """Return the traceback without PostgreSQL's DETAIL: it quotes row values, such as password hashes."""
         return _DETAIL.sub("", super().formatException(ei))
 
 
 def configure(level: str, stream: str = "stdout") -> None:
-    """Write the lines of this service from `level` on, and those of the audit always, to "stdout" or "stderr"."""
+    """Log to "stdout" or "stderr": audit events always, other records of the service from `level` on."""
     logging.config.dictConfig(
         {
             "version": 1,
@@ -59,14 +60,14 @@ def configure(level: str, stream: str = "stdout") -> None:
             },
             "loggers": {
                 "apps": {"handlers": ["lines"], "level": level, "propagate": False},
-                "apps.services.audit": {"level": "INFO"},  # never silenced
+                "apps.services.audit": {"level": "INFO"},  # at every LOG_LEVEL
             },
         }
     )
 
 
 def with_log(application: WSGIApplication) -> WSGIApplication:
-    """Log every request of `application`, and answer with its id in X-Request-ID."""
+    """Return `application` with a log line for each request, and with the request id in X-Request-ID."""
 
     def serve(environ: WSGIEnvironment, start_response: StartResponse) -> Any:
         started = time.perf_counter()
@@ -79,27 +80,26 @@ def with_log(application: WSGIApplication) -> WSGIApplication:
             headers.append(("X-Request-ID", request_id))
             return start_response(status, headers, exc_info)
 
-        actor = RequestContext(None, None, environ.get("REMOTE_ADDR", "unknown")[:64], request_id)
-        began = bind(actor)
+        token = bind(RequestContext(None, None, environ.get("REMOTE_ADDR", "unknown")[:64], request_id))
         try:
             return application(environ, start)
         finally:
-            reset(began)
+            reset(token)
 
     return serve
 
 
 def _write(line: dict[str, object]) -> None:
-    """Log a request as `logger.info` would, which looks through the stack for its caller first: it is this line."""
+    """Log a request like `logger.info`, but without its search of the stack for the caller."""
     logger.handle(logger.makeRecord(logger.name, logging.INFO, __file__, 0, "request", (), None, extra=line))
 
 
 def _describe(environ: WSGIEnvironment, status: str, seconds: float) -> dict[str, object]:
-    rule = environ["werkzeug.request"].url_rule  # Flask takes the request out of it when it has answered
+    rule = environ["werkzeug.request"].url_rule  # Flask removes the request after the answer
     return {
         "event": "request",
         "method": environ["REQUEST_METHOD"],
-        "route": rule.rule if rule else None,  # the rule, not the path: paths are the client's text
+        "route": rule.rule if rule else None,  # not the path, which is client-supplied text
         "status": int(status[:3]),
         "milliseconds": round(seconds * 1000, 1),
         "address": environ.get("REMOTE_ADDR"),
@@ -110,6 +110,6 @@ def _describe(environ: WSGIEnvironment, status: str, seconds: float) -> dict[str
 def _to_json(line: dict[str, Any]) -> str:
     try:
         encoded = _encoder.encode(line)
-    except UnicodeEncodeError:  # half of a surrogate pair
+    except UnicodeEncodeError:  # a lone surrogate
         encoded = b"\xff"
     return encoded.decode() if encoded.isascii() else json.dumps(line, default=str)

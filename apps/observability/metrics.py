@@ -1,7 +1,7 @@
 """Metrics for Prometheus: requests by route and status, password hashes, the cache, database connections.
 
-Imported only if METRICS_TOKEN is set. A label is the route's rule, a method, a status or a word of apps/errors.py and
-never text from a client, so the number of series stays small.
+Imported only if METRICS_TOKEN is set. A label is a URL rule, a method, a status or a type of apps/errors.py, never text
+from a client, so the number of series stays small.
 """
 
 import functools
@@ -27,51 +27,54 @@ from apps.extensions import db
 from apps.observability.request_labels import request_labels
 from apps.security.password_hash import HashObserver
 
-_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # the library's own: where it is set, processes count into files there
+_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # read by prometheus_client: with it, processes count in files of that folder
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 
 class Metrics:
-    """Every metric, with its name and labels. Gauges are of living processes, and added up."""
+    """Every metric with its name and labels. A gauge is the sum over the live processes."""
 
     def __init__(self) -> None:
         registry = self.registry = CollectorRegistry()
         self.requests = Histogram(
             "gatehouse_http_request_duration_seconds",
-            "Seconds that requests took, by route and outcome; `error` is the type in the envelope.",
+            "Duration of requests in seconds; `error` is the `type` in the envelope.",
             ("method", "route", "status", "error"),
             registry=registry,
             buckets=_SECONDS,
         )
         self.hashes = Histogram(
-            "gatehouse_password_hash_seconds", "Seconds that password hashes took.", registry=registry, buckets=_SECONDS
+            "gatehouse_password_hash_seconds",
+            "Duration of password hashes in seconds.",
+            registry=registry,
+            buckets=_SECONDS,
         )
         self.hash_waits = Histogram(
             "gatehouse_password_hash_wait_seconds",
-            "Seconds that password hashes waited for their turn.",
+            "Seconds that password hashes waited in the queue.",
             registry=registry,
             buckets=_SECONDS,
         )
         self.cache_lookups = Counter(
-            "gatehouse_cache_lookups", "Entries asked of the cache.", ("result",), registry=registry
+            "gatehouse_cache_lookups", "Cache entries looked up.", ("result",), registry=registry
         )
-        self.cache_errors = Counter("gatehouse_cache_errors", "Calls to the cache that failed.", registry=registry)
-        self.hash_queue = self._gauge("gatehouse_password_hash_queue", "Password hashes that wait for their turn.")
-        self.open_breakers = self._gauge("gatehouse_cache_breaker_open", "Processes that do without the cache.")
-        self.connections = self._gauge("gatehouse_database_connections_in_use", "Connections of the pools in use.")
-        self.pool_size = self._gauge("gatehouse_database_pool_size", "Connections that the pools may keep.")
-        self.processes = self._gauge("gatehouse_processes", "Processes that serve.")
+        self.cache_errors = Counter("gatehouse_cache_errors", "Failed calls to Redis.", registry=registry)
+        self.hash_queue = self._gauge("gatehouse_password_hash_queue", "Password hashes that wait in the queue.")
+        self.open_breakers = self._gauge("gatehouse_cache_breaker_open", "Processes that run without Redis.")
+        self.connections = self._gauge("gatehouse_database_connections_in_use", "Pooled connections in use.")
+        self.pool_size = self._gauge("gatehouse_database_pool_size", "Maximum number of pooled connections.")
+        self.processes = self._gauge("gatehouse_processes", "Running worker processes.")
 
     def _gauge(self, name: str, meaning: str) -> Gauge:
         gauge = Gauge(name, meaning, registry=self.registry, multiprocess_mode="livesum")
-        gauge.set(0)  # also where a process before had the same id
+        gauge.set(0)  # an earlier process may have had the same id
         return gauge
 
 
 def init_app(app: Flask) -> None:
-    """Measure `app`; to be called when everything else is in place."""
+    """Measure `app`. Call it after all other extensions are initialized."""
     metrics = app.extensions["metrics"] = Metrics()
-    # They would double the series, and processes cannot share them.
+    # `_created` series double the number of series, and processes cannot share them.
     prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
     metrics.processes.set(1)
     app.wsgi_app = measure_requests(app.wsgi_app, metrics)  # type: ignore[method-assign,assignment]
@@ -82,12 +85,12 @@ def init_app(app: Flask) -> None:
 
 
 def render() -> bytes:
-    """Return what all processes of the service counted, in Prometheus' text format."""
+    """Return the metrics of all processes in the text format of Prometheus."""
     folder = os.environ.get(_FOLDER)
     if folder is None:
         metrics: Metrics = current_app.extensions["metrics"]
         return prometheus_client.generate_latest(metrics.registry)
-    _forget_dead_processes(Path(folder))
+    _drop_dead_processes(Path(folder))
     registry = CollectorRegistry()
     MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
     return prometheus_client.generate_latest(registry)
@@ -95,22 +98,22 @@ def render() -> bytes:
 
 @contextmanager
 def shared_by_processes() -> Iterator[None]:
-    """Have processes that start within the block count into one new folder, which goes with it.
+    """Let processes that start in the block share their metrics, in a temporary folder under TMPDIR.
 
-    It is under TMPDIR. What a process counted stays there when it dies: a counter never goes back.
+    The counts of a process stay there when it dies, so a counter never decreases.
     """
     with tempfile.TemporaryDirectory(prefix="gatehouse-metrics-", ignore_cleanup_errors=True) as folder:
         os.environ[_FOLDER] = folder
-        # The library looks at it when it is imported, which a process that is forked does not do again.
+        # prometheus_client reads the variable at its import, which a forked process does not repeat.
         values.ValueClass = values.get_value_class()  # type: ignore[no-untyped-call]
         yield
 
 
-def _forget_dead_processes(folder: Path) -> None:
-    """Drop the gauges of processes that were killed."""
+def _drop_dead_processes(folder: Path) -> None:
+    """Remove the gauges of killed processes."""
     for process_id in {int(file.stem.rpartition("_")[2]) for file in folder.glob("gauge_live*.db")}:
         if not _is_alive(process_id):
-            with suppress(FileNotFoundError):  # another process was asked at the same time
+            with suppress(FileNotFoundError):  # another process handles a scrape at the same time
                 mark_process_dead(process_id, str(folder))  # type: ignore[no-untyped-call]
 
 
@@ -125,8 +128,8 @@ def _is_alive(process_id: int) -> bool:
 
 
 def measure_requests(application: WSGIApplication, metrics: Metrics) -> WSGIApplication:
-    """Return `application`, measured."""
-    series = functools.cache(metrics.requests.labels)  # which checks and converts the labels each time
+    """Return `application` with its requests measured."""
+    series = functools.cache(metrics.requests.labels)  # `labels` is slow: it checks and converts its arguments
 
     def serve(environ: WSGIEnvironment, start_response: StartResponse) -> Any:
         started = time.perf_counter()
@@ -141,36 +144,36 @@ def measure_requests(application: WSGIApplication, metrics: Metrics) -> WSGIAppl
 
 
 class MeasuredHashes(HashObserver):
-    """Measures how long each hash waits and takes."""
+    """Measures the wait and the duration of each hash."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
 
     def queued(self) -> None:
-        """Count it among those that wait."""
+        """Add it to the queue gauge."""
         self._metrics.hash_queue.inc()
 
     def started(self, waited: float) -> None:
-        """Note the wait."""
+        """Remove it from the queue gauge and record its wait."""
         self._metrics.hash_queue.dec()
         self._metrics.hash_waits.observe(waited)
 
     def finished(self, took: float) -> None:
-        """Note the time."""
+        """Record its duration."""
         self._metrics.hashes.observe(took)
 
     def cancelled(self) -> None:
-        """No longer count it among those that wait."""
+        """Remove it from the queue gauge."""
         self._metrics.hash_queue.dec()
 
 
 def measure_cache(store: Store, metrics: Metrics) -> None:
-    """Count hits, misses and failures of the cache."""
+    """Count hits, misses, failures and open breakers of the cache."""
     hits, misses = metrics.cache_lookups.labels("hit"), metrics.cache_lookups.labels("miss")
     events: dict[str, Callable[[], None]] = {
         "error": metrics.cache_errors.inc,
         "open": lambda: metrics.open_breakers.set(1),
-        "closed": lambda: metrics.open_breakers.set(0),
+        "trusted": lambda: metrics.open_breakers.set(0),
     }
 
     def count(hit: int, missed: int) -> None:
@@ -185,7 +188,7 @@ def measure_cache(store: Store, metrics: Metrics) -> None:
 
 
 def measure_pool(engine: Engine, metrics: Metrics) -> None:
-    """Count the connections that are in use."""
+    """Count the connections in use."""
     if isinstance(engine.pool, QueuePool):
         metrics.pool_size.set(engine.pool.size())
 
@@ -196,5 +199,5 @@ def measure_pool(engine: Engine, metrics: Metrics) -> None:
 
     @event.listens_for(engine, "checkin")
     def end(_connection: Any, record: Any) -> None:
-        if record.record_info.pop("is_counted", False):  # else it failed before it was used
+        if record.record_info.pop("is_counted", False):  # False: the connection failed before its checkout
             metrics.connections.dec()

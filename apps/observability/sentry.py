@@ -1,8 +1,8 @@
-"""Reports of errors to Sentry: what broke, and where in the code; never the data that it broke on.
+"""Error reports to Sentry: the type of the error and its place in the code, without data.
 
-A report is made of each log line of level ERROR. Only what is named here leaves: no request, no header, no cookie, no
-body, no user, no local variable, and no text of an exception, which may quote any of them. The log has that text, and
-the report has the log line's request id.
+Each log line of level ERROR becomes a report. An allow-list selects its fields: no request, header, cookie, body, user
+or local variable, and no text of an exception, which may quote any of them. The log has that text; the report has the
+request id of the log line.
 """
 
 import logging
@@ -18,19 +18,19 @@ from apps.config import settings
 from apps.observability.request_context import current_context
 from apps.settings.reader import InvalidSettings
 
-_OF_EVENT = ("event_id", "timestamp", "level", "logger", "platform", "release", "environment", "server_name")
-_OF_EXCEPTION = ("type", "module")
-_OF_FRAME = ("filename", "module", "function", "lineno", "in_app")
+_EVENT_FIELDS = ("event_id", "timestamp", "level", "logger", "platform", "release", "environment", "server_name")
+_EXCEPTION_FIELDS = ("type", "module")
+_FRAME_FIELDS = ("filename", "module", "function", "lineno", "in_app")
 
 
 def init_app(app: Flask) -> None:
-    """Report the errors of `app`; to be called when its log is in place."""
+    """Report the errors of `app`. Call it after the log is configured. Raises `InvalidSettings`."""
     try:
         sentry_sdk.init(
             settings(app).SENTRY_DSN,
             release=VERSION,
-            before_send=only_what_is_named,  # type: ignore[arg-type]
-            # They would add what is then taken away, and slow every request down.
+            before_send=allowed_fields,  # type: ignore[arg-type]
+            # These options add data that `allowed_fields` removes again, and slow every request down.
             default_integrations=False,
             auto_session_tracking=False,
             send_client_reports=False,
@@ -40,24 +40,26 @@ def init_app(app: Flask) -> None:
             include_source_context=False,
         )
     except BadDsn:
-        raise InvalidSettings(["SENTRY_DSN: must read like https://key@host/1"]) from None
+        raise InvalidSettings(["SENTRY_DSN: must look like https://key@host/1"]) from None
     logging.getLogger("apps").addHandler(EventHandler(logging.ERROR))
 
 
-def only_what_is_named(event: dict[str, Any], _hint: Any) -> dict[str, Any]:
-    """Return a report with nothing in it but what is known to hold no data."""
+def allowed_fields(event: dict[str, Any], _hint: Any) -> dict[str, Any]:
+    """Return `event` with only the fields that never contain data."""
     exceptions = event.get("exception", {}).get("values", [])
     rule = request.url_rule if has_request_context() else None
-    return _pick(event, _OF_EVENT) | {
-        "logentry": {"message": event.get("logentry", {}).get("message")},  # ours, without what is put into it
-        "exception": {"values": [_only_where(exception) for exception in exceptions]},
+    return _pick(event, _EVENT_FIELDS) | {
+        "logentry": {"message": event.get("logentry", {}).get("message")},  # without its arguments
+        "exception": {"values": [_without_data(exception) for exception in exceptions]},
         "tags": {"request_id": current_context().request_id, "route": rule.rule if rule else None},
     }
 
 
-def _only_where(exception: dict[str, Any]) -> dict[str, Any]:
+def _without_data(exception: dict[str, Any]) -> dict[str, Any]:
     frames = (exception.get("stacktrace") or {}).get("frames", [])
-    return _pick(exception, _OF_EXCEPTION) | {"stacktrace": {"frames": [_pick(frame, _OF_FRAME) for frame in frames]}}
+    return _pick(exception, _EXCEPTION_FIELDS) | {
+        "stacktrace": {"frames": [_pick(frame, _FRAME_FIELDS) for frame in frames]}
+    }
 
 
 def _pick(mapping: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

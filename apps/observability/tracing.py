@@ -1,7 +1,7 @@
-"""Traces for OpenTelemetry: a span for each request, and one below it for each statement to the database.
+"""Traces for OpenTelemetry: a span for each request, with a child span for each SQL statement.
 
-The standard variables OTEL_* configure it. A span says nothing of a client: no path, no query, no header, no address,
-no value of a statement. Of what a client sends, only the id of its own trace is believed (W3C Trace Context).
+The standard OTEL_* variables configure it. A span contains no client data: no path, query, header, address or value of
+a statement. From the client only the id of its trace is accepted (W3C Trace Context).
 """
 
 import logging
@@ -26,10 +26,10 @@ _propagator = TraceContextTextMapPropagator()
 
 
 class TraceIdFilter(logging.Filter):
-    """Gives every line that is written during a request the id of its trace."""
+    """Adds the trace id to every log line of a request."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Add the id; let the line pass."""
+        """Add the id and keep the record."""
         context = trace.get_current_span().get_span_context()
         if context.is_valid:
             record.trace_id = trace.format_trace_id(context.trace_id)
@@ -37,11 +37,11 @@ class TraceIdFilter(logging.Filter):
 
 
 def init_app(app: Flask) -> None:
-    """Trace `app`; to be called when everything else is in place."""
+    """Trace `app`. Call it after all other extensions are initialized."""
     resource = Resource({"service.name": "gatehouse"}).merge(OTELResourceDetector().detect())
     provider = app.extensions["tracer_provider"] = TracerProvider(resource=resource)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    # A worker is forked, and ends without `atexit`, by which the library would send its last spans.
+    # A forked worker ends without `atexit`, where the library would send the last spans.
     Finalize(None, provider.shutdown, exitpriority=0)
     tracer = provider.get_tracer("gatehouse")
     app.wsgi_app = trace_requests(app.wsgi_app, tracer)  # type: ignore[method-assign,assignment]
@@ -52,7 +52,7 @@ def init_app(app: Flask) -> None:
 
 
 def trace_requests(application: WSGIApplication, tracer: Tracer) -> WSGIApplication:
-    """Return `application`, traced."""
+    """Return `application` with a span for each request."""
 
     def serve(environ: WSGIEnvironment, start_response: StartResponse) -> Any:
         parent = _propagator.extract({"traceparent": environ.get("HTTP_TRACEPARENT", "")})
@@ -60,7 +60,7 @@ def trace_requests(application: WSGIApplication, tracer: Tracer) -> WSGIApplicat
             "request",
             parent,
             SpanKind.SERVER,
-            record_exception=False,  # its text may quote anything
+            record_exception=False,  # the text of an exception may quote anything
             set_status_on_exception=False,
         ) as span:
 
@@ -82,7 +82,7 @@ def trace_requests(application: WSGIApplication, tracer: Tracer) -> WSGIApplicat
 
 
 def trace_statements(engine: Engine, tracer: Tracer) -> None:
-    """Give each statement a span, below the request's. Its text has placeholders where the values go."""
+    """Create a child span for each SQL statement. Its text has placeholders instead of values."""
 
     @event.listens_for(engine, "before_cursor_execute")
     def begin(connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
@@ -99,5 +99,5 @@ def trace_statements(engine: Engine, tracer: Tracer) -> None:
         spans = context.connection.info.get("spans") if context.connection else None
         if spans:
             span = spans.pop()
-            span.set_status(StatusCode.ERROR)  # without the error's text, which quotes rows
+            span.set_status(StatusCode.ERROR)  # without the text of the error, which may quote rows
             span.end()

@@ -1,8 +1,8 @@
-"""Request limits: sliding windows, counted in Redis by all processes together, or without it in this process.
+"""Request limits: sliding windows, shared by all processes in Redis, or local to a process.
 
-While Redis is away each process counts for itself and asks once a second whether it is back. Refreshes are always
-counted so, because a round trip would double their cost. What a process counts for itself is limited to its share: the
-limit divided by `PROCESSES`. Decision 0010 tells why this replaces Flask-Limiter.
+While Redis is unavailable, each process counts locally and tries Redis again once a second. Refreshes are always
+counted locally, because a round trip would double their cost. A local count is limited to the process's share: the
+limit divided by `PROCESSES`. Decision 0010 explains why this replaces Flask-Limiter.
 """
 
 import functools
@@ -26,7 +26,7 @@ from apps.rate_limits.memory import BoundedMemoryStorage
 logger = logging.getLogger(__name__)
 
 COUNTED_BY_PROCESS = frozenset({"REFRESH_LIMIT", "REFRESH_ACCOUNT_LIMIT"})
-_RETRY_INTERVAL = 1.0  # seconds between two tries to reach a Redis that failed
+_RETRY_INTERVAL = 1.0  # seconds between two tries to reach Redis after a failure
 
 
 def init_app(app: Flask) -> None:
@@ -34,57 +34,58 @@ def init_app(app: Flask) -> None:
     app.extensions["limits"] = Limits(settings(app).REDIS_URL, settings(app).REDIS_TIMEOUT, settings(app).PROCESSES)
 
 
-def count_request(setting: str, who: str) -> None:
-    """Count a request of `who` against the limit in `setting`. Raises `TooManyRequests` when it is exhausted."""
-    limits: Limits = current_app.extensions["limits"]
-    config = settings()
+def count_request(setting: str, subject: str) -> None:
+    """Count a request of an address, account or session against the limit in `setting`. Raises `TooManyRequests`."""
+    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+    limits: Limits = app.extensions["limits"]
+    config = settings(app)
     for item in _parse(getattr(config, setting)):
-        seconds = limits.hit(item, setting, config.CACHE_PREFIX, who)
+        seconds = limits.hit(item, setting, config.CACHE_PREFIX, subject)
         if seconds:
             raise TooManyRequests(seconds)
 
 
 class Limits:
-    """The counters that this process can reach."""
+    """The shared counters in Redis, and the local ones of this process."""
 
     def __init__(self, redis_url: str, redis_timeout: float, processes: int) -> None:
-        """Count in Redis, or only here if `redis_url` is empty.
+        """Count in Redis, or only in this process if `redis_url` is empty.
 
-        A call takes at most half of `redis_timeout` seconds, because a request may count twice. `processes` is the
-        number of processes that serve.
+        A call waits for Redis at most half of `redis_timeout` seconds, because a request may count twice. `processes`
+        is the number of processes of the service.
         """
         self._processes = processes
-        self._here = SlidingWindowCounterRateLimiter(BoundedMemoryStorage())
-        self._everywhere = None if redis_url else self._here
+        self._local = SlidingWindowCounterRateLimiter(BoundedMemoryStorage())
+        self._shared = None if redis_url else self._local
         self._connect = functools.partial(_in_redis, redis_url, redis_timeout / 2)
         self._breaker = Probe(_RETRY_INTERVAL)
 
-    def hit(self, item: RateLimitItem, setting: str, prefix: str, who: str) -> float:
-        """Return 0, or the seconds until one more request is allowed."""
-        # By the setting and not the route: else an address and a username that read alike would share a key.
-        key = f"{prefix}/{setting}/{who}"
+    def hit(self, item: RateLimitItem, setting: str, prefix: str, subject: str) -> float:
+        """Count a request and return 0; or, if the limit is reached, return the seconds until the next is allowed."""
+        # The setting keeps an address and a username with the same text apart; the route would not.
+        key = f"{prefix}/{setting}/{subject}"
         if setting not in COUNTED_BY_PROCESS and self._breaker.may_try():
             try:
-                self._everywhere = self._everywhere or self._connect()  # late: a cluster may be away at the start
-                seconds = _hit(self._everywhere, item, key)
+                self._shared = self._shared or self._connect()  # late: a cluster may be down at start
+                seconds = _hit(self._shared, item, key)
             except (StorageError, *FAILURES) as error:
                 self._note_failure(error)
             else:
                 self._note_success()
                 return seconds
-        return _hit(self._here, _share(item, self._processes), key)
+        return _hit(self._local, _share(item, self._processes), key)
 
     def _note_failure(self, error: Exception) -> None:
         if self._breaker.open():
             cause = str(getattr(error, "storage_error", error))
             logger.warning(
-                "rate limits: Redis failed, so each process counts for itself",
+                "rate limits: Redis unavailable, each process counts its share of a limit locally",
                 extra={"event": "limits.local", "cause": cause},
             )
 
     def _note_success(self) -> None:
         if self._breaker.close():
-            logger.warning("rate limits: Redis is back, all processes count together", extra={"event": "limits.shared"})
+            logger.warning("rate limits: Redis is back, processes share their counts", extra={"event": "limits.shared"})
 
 
 def _in_redis(url: str, timeout: float) -> SlidingWindowCounterRateLimiter:
@@ -96,13 +97,13 @@ def _in_redis(url: str, timeout: float) -> SlidingWindowCounterRateLimiter:
 def _hit(limiter: SlidingWindowCounterRateLimiter, item: RateLimitItem, key: str) -> float:
     if limiter.hit(item, key):
         return 0
-    # + 1: at the moment that the window names, the count is still at the limit.
+    # + 1: at `reset_time` itself, the count is still at the limit.
     return floor(max(0.0, limiter.get_window_stats(item, key).reset_time - time.time())) + 1
 
 
 @lru_cache(maxsize=64)
 def _share(item: RateLimitItem, processes: int) -> RateLimitItem:
-    """Return the share of one process: at least one request."""
+    """Return the share of one process, at least one request."""
     return type(item)(max(1, item.amount // processes), item.multiples, item.namespace)
 
 

@@ -1,4 +1,4 @@
-"""Counts of requests in the memory of one process."""
+"""Request counts in the memory of one process."""
 
 import threading
 from collections import OrderedDict
@@ -9,21 +9,21 @@ from limits.storage import MemoryStorage
 
 from apps.utils import clock
 
-_MAX_KEYS = 50_000  # about 15 MB; the one that was not counted for longest goes first
+_MAX_KEYS = 50_000  # about 15 MB; beyond it the least recently counted key is dropped
 
 
 @dataclass(slots=True)
 class _Window:
-    number: int  # of the windows of this length since 1970
+    number: int  # windows of this length since 1970
     count: int = 0
-    previous: int = 0  # the count of the window before
+    previous: int = 0  # the count of the previous window
 
 
 class BoundedMemoryStorage(MemoryStorage):
-    """Sliding windows of a bounded number of keys.
+    """Sliding windows for a bounded number of keys.
 
-    The library's own class keeps the keys of a window that is over until a thread has looked through all that there
-    are, and it starts one for every request of a quiet moment.
+    The library's own class drops expired keys only in a thread that scans all keys, and it starts such a thread for
+    every request after a quiet period.
     """
 
     STORAGE_SCHEME = ["bounded-memory"]  # noqa: RUF012 (the library's declaration)
@@ -34,7 +34,7 @@ class BoundedMemoryStorage(MemoryStorage):
         self._lock = threading.Lock()
 
     def acquire_sliding_window_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
-        """Count `amount` in the window of `expiry` seconds, unless it would then be over `limit`."""
+        """Add `amount` to the window of `expiry` seconds and return True, unless that would exceed `limit`."""
         number, passed = divmod(clock.now().timestamp(), expiry)
         with self._lock:
             window = self._window(key, int(number))
@@ -44,7 +44,7 @@ class BoundedMemoryStorage(MemoryStorage):
         return True
 
     def get_sliding_window(self, key: str, expiry: int) -> tuple[int, float, int, float]:
-        """Return the count of the window before and of this one, each with the seconds that it still matters."""
+        """Return the counts of the previous and the current window, each with the seconds that it still matters."""
         number, passed = divmod(clock.now().timestamp(), expiry)
         with self._lock:
             window = self._window(key, int(number))

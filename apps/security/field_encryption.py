@@ -1,9 +1,8 @@
-"""Encryption of single fields, and a blind index to find them by.
+"""Encryption of single fields, and a blind index to search them.
 
-A blob is `version (1) | key id (4) | nonce (12) | AES-256-GCM ciphertext and tag`. The context (table, column, row)
-is authenticated with it, so a blob copied to another row does not open. Keys are derived from the configured secrets
-by HKDF (RFC 5869), so a secret may be any long random text; a key's id is derived from the key, so nobody has to
-number them.
+A blob is `version (1) | key id (4) | nonce (12) | AES-256-GCM ciphertext and tag`. The context (table, column, row) is
+authenticated data, so a blob that is copied to another row cannot be decrypted. HKDF (RFC 5869) derives the keys from
+the configured secrets, so a secret may be any long random text. The id of a key is derived from the key.
 """
 
 import hashlib
@@ -23,18 +22,18 @@ _VERSION = b"\x01"
 
 
 class Undecryptable(Exception):
-    """A blob that was changed, moved to another row, or made with a key that is not configured."""
+    """The blob was changed or moved to another row, or its key is not configured."""
 
 
 def encrypt(text: str, context: str) -> bytes:
     """Return `text` encrypted with the first configured key and bound to `context`."""
     key_id, cipher = _cipher(settings().FIELD_ENCRYPTION_KEYS[0])
-    nonce = os.urandom(12)  # SP 800-38D, 8.2.2: random, below 2**32 messages a key
+    nonce = os.urandom(12)  # random: at most 2**32 messages per key (SP 800-38D, 8.2.2)
     return _VERSION + key_id + nonce + cipher.encrypt(nonce, text.encode(), context.encode())
 
 
 def decrypt(blob: bytes, context: str) -> str:
-    """Return the text of `blob`; raise `Undecryptable` unless it is whole and belongs to `context`."""
+    """Return the text of `blob`. Raises `Undecryptable` unless it is unchanged and belongs to `context`."""
     for secret in settings().FIELD_ENCRYPTION_KEYS:
         id_, cipher = _cipher(secret)
         if blob[:5] == _VERSION + id_:
@@ -50,12 +49,12 @@ def _decrypt(cipher: AESGCM, blob: bytes, context: str) -> str:
 
 
 def is_current(blob: bytes) -> bool:
-    """Whether a blob was made with the first configured key."""
+    """Return True if `blob` was encrypted with the first configured key."""
     return blob[:1] == _VERSION and key_id(blob) == key_ids()[0]
 
 
 def key_id(blob: bytes) -> bytes:
-    """Return the id of the key that a blob was made with."""
+    """Return the id of the key that encrypted `blob`."""
     return blob[1:5]
 
 
@@ -65,13 +64,13 @@ def key_ids() -> list[bytes]:
 
 
 def blind_index(number: str) -> bytes:
-    """Return the HMAC-SHA-256 of a mobile number in E.164: equal numbers, however written, have equal indexes."""
+    """Return the HMAC-SHA-256 of a mobile number in E.164, so all spellings of a number have one index."""
     key = _derive(settings().FIELD_INDEX_KEY, b"gatehouse mobile blind index")
     return hmac.digest(key, normalise(number, settings().PHONE_REGION).encode(), "sha256")
 
 
 def mac(message: bytes) -> bytes:
-    """Return a MAC of a message that leaves the service and comes back: what the client made itself has another one."""
+    """Return a MAC of a message that a client sends back later, to detect a forged one."""
     return hmac.digest(_derive(settings().FIELD_INDEX_KEY, b"gatehouse seal"), message, "sha256")[:16]
 
 

@@ -1,4 +1,4 @@
-"""Asymmetric keys: made, written down, and shown as JSON Web Keys (RFC 7517)."""
+"""Asymmetric keys: create and serialize them, and convert them to JSON Web Keys (RFC 7517)."""
 
 import base64
 import hashlib
@@ -21,20 +21,20 @@ def make_private_key(algorithm: str) -> PrivateKey:
 
 
 def to_text(key: PrivateKey) -> str:
-    """Return the key as base64 of PKCS #8."""
+    """Return the key in PKCS #8, encoded as base64."""
     return base64.b64encode(key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())).decode()
 
 
 def from_text(text: str) -> PrivateKey:
-    """Return the key that `to_text` wrote."""
+    """Return the key of a `to_text` result. Raises `TypeError` for a key of another kind."""
     key = load_der_private_key(base64.b64decode(text), password=None)
     if not isinstance(key, PrivateKey):
-        raise TypeError("not a key that signs tokens")
+        raise TypeError("not an Ed25519 or EC key")
     return key
 
 
 def to_public_jwk(key: PrivateKey, algorithm: str) -> dict[str, Any]:
-    """Return the public half as a JWK, with its thumbprint as `kid`."""
+    """Return the public key as a JWK, with its thumbprint as `kid`."""
     if isinstance(key, Ed25519PrivateKey):
         jwk: dict[str, Any] = OKPAlgorithm.to_jwk(key.public_key(), as_dict=True)
     else:
@@ -43,7 +43,7 @@ def to_public_jwk(key: PrivateKey, algorithm: str) -> dict[str, Any]:
 
 
 def thumbprint(jwk: dict[str, Any]) -> str:
-    """Return the thumbprint of a public JWK (RFC 7638, 3): SHA-256 over its required members."""
+    """Return the thumbprint of a public JWK: SHA-256 over its required members (RFC 7638, 3)."""
     members = {name: jwk[name] for name in ("crv", "kty", "x", "y") if name in jwk}
     canonical = json.dumps(members, sort_keys=True, separators=(",", ":")).encode()
     return base64.urlsafe_b64encode(hashlib.sha256(canonical).digest()).rstrip(b"=").decode()

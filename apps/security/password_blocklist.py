@@ -1,17 +1,17 @@
-"""The passwords that a guesser tries first."""
+"""The passwords that attackers try first."""
 
 from functools import lru_cache
 from unicodedata import normalize
 
 
 def is_listed(password: str, username: str) -> bool:
-    """Return True if `password` is one of the 30,000 most leaked, or contains the username (ASVS 6.2.4, 6.2.11)."""
+    """Return True if `password` is among the 30,000 most leaked or contains the username (ASVS 6.2.4, 6.2.11)."""
     folded = _fold(password)
     return _fold(username) in folded or folded in _leaked()
 
 
 def _fold(text: str) -> str:
-    """Return the text without differences in case, width or the encoding of accents, which a guesser varies first."""
+    """Remove differences in case, width and accent encoding, which attackers vary first."""
     return normalize("NFKC", text).casefold()
 
 

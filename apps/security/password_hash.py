@@ -28,7 +28,7 @@ _slot = threading.local()  # `is_held`: the request of this thread holds a slot
 
 
 class HashObserver:
-    """Is told of each hash. This one does nothing; metrics replace it."""
+    """Observes every hash. This one does nothing; metrics replace it with their own."""
 
     def queued(self) -> None:
         """A hash waits for a thread."""

@@ -1,7 +1,7 @@
-"""Tokens that were found good a moment ago: a client sends the same one many times, and the signature is what costs.
+"""A cache of verified tokens: clients send the same token many times, and verifying its signature is expensive.
 
-Only what a signature proves is remembered. Whether the session goes on, and whether the key is still one of ours, is
-asked again on every request.
+It stores only what the signature proves: the claims, which passed the checks of decision 0003. Whether the session is
+live and the key is still accepted is checked on every request.
 """
 
 import hashlib
@@ -15,39 +15,39 @@ from cachetools import LRUCache
 
 from apps.utils import clock
 
-_MAX_TOKENS = 5_000  # about 6 MB; the one that was not used for longest goes first
+_MAX_TOKENS = 5_000  # about 6 MB; then the least recently used token is dropped
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """The claims of a good token, and the id of the key that signed it; HS256 has one key, and no id."""
+    """The claims of a verified token, and the id of its key. The key of HS256 has no id."""
 
     claims: Mapping[str, Any]
     kid: str | None
 
 
 class TokenCache:
-    """Remembers tokens by their digest, so that a look into the memory of the process finds none."""
+    """Verified tokens by their digest, so that a memory dump of the process contains no token."""
 
     def __init__(self, leeway: timedelta) -> None:
-        """Let a token be good for `leeway` before its `nbf` and after its `exp`, as whoever verifies it does."""
+        """Use the same `leeway` as the verification, before `nbf` and after `exp`."""
         self._leeway = leeway.total_seconds()
         self._tokens: LRUCache[bytes, Verified] = LRUCache(_MAX_TOKENS)
         self._lock = threading.Lock()
 
     def get(self, token: str) -> Verified | None:
-        """Return what was found of `token`, if this is its time: the clock may have been set back as well."""
+        """Return what was stored for `token`, or None if the token is unknown, expired or not valid yet (V7)."""
         digest = _digest(token)
         try:
             with self._lock:
-                known = self._tokens[digest]
+                verified = self._tokens[digest]
         except KeyError:
             return None
-        is_time = known.claims["nbf"] - self._leeway <= clock.now().timestamp() < known.claims["exp"] + self._leeway
-        return known if is_time else None
+        now, claims = clock.now().timestamp(), verified.claims
+        return verified if claims["nbf"] - self._leeway <= now < claims["exp"] + self._leeway else None
 
     def put(self, token: str, verified: Verified) -> None:
-        """Remember a token that was just found good. `claims` hold `nbf` and `exp`, in seconds (RFC 7519, 4.1)."""
+        """Store a verified token. Its claims include `nbf` and `exp`, in seconds (RFC 7519, 4.1)."""
         with self._lock:
             self._tokens[_digest(token)] = verified
 

@@ -1,4 +1,4 @@
-"""The audit: security events, written in the transaction of what they tell of, and checked as a chain."""
+"""The audit: security events, each written in the transaction of the change it records, linked as a hash chain."""
 
 import hashlib
 import logging
@@ -19,14 +19,15 @@ from apps.utils import clock
 
 logger = logging.getLogger(__name__)
 
-_LINES = "audit lines that wait for the commit"
-_BATCH = 1000
+_LINES = "audit lines to log after the commit"  # key of `Session.info`
+_BATCH = 1000  # rows per query of `verify`
 
 
 def record(name: str, subject_id: int | None, *, outcome: str = "success", **detail: Any) -> None:
-    """Add an event to the caller's transaction, as its last act: from here to the commit no other event can be added.
+    """Add an event to the caller's transaction, as its last step. After the commit, the event is logged too.
 
-    `name` reads "thing.deed"; `detail` holds no secret. After the commit it is logged too.
+    It locks the audit's head, so no other transaction can add an event until the commit. `name` has the form
+    "thing.deed". `detail` must not hold a secret.
     """
     head = db.session.get(AuditHead, 1, with_for_update=True)
     if head is None:
@@ -52,13 +53,16 @@ def record(name: str, subject_id: int | None, *, outcome: str = "success", **det
 
 @transactional
 def record_alone(name: str, subject_id: int | None, *, outcome: str, **detail: Any) -> None:
-    """Add an event that goes with no change: a login that failed."""
+    """Add an event in a transaction of its own, for something that changes nothing else, such as a failed login."""
     record(name, subject_id, outcome=outcome, **detail)
 
 
 @reading
 def read_events(subject_id: int | None, before: int | None, limit: int) -> Sequence[AuditEvent]:
-    """Return up to `limit` events, latest first and before the event `before`, of one user or, for None, of all."""
+    """Return up to `limit` events, latest first.
+
+    `subject_id` selects the events of one user, `before` those with a smaller id; None selects all.
+    """
     query: Select[AuditEvent] = select(AuditEvent).order_by(AuditEvent.id.desc()).limit(limit)
     if subject_id is not None:
         query = query.where(AuditEvent.subject_id == subject_id)
@@ -68,23 +72,24 @@ def read_events(subject_id: int | None, before: int | None, limit: int) -> Seque
 
 
 class BrokenChain(Exception):
-    """The audit was changed by something else than this service; the message says where."""
+    """The audit was changed outside of this service; the message says where."""
 
 
 @reading
 def verify() -> int:
-    """Check every seal and return how many events there are. Raises `BrokenChain`.
+    """Check the seal of every event and return the number of events. Raises `BrokenChain`.
 
-    It looks at one moment, so it can run beside the service: events that are added meanwhile are for the next time.
+    It reads one snapshot of the database, so it can run beside the service. It does not see events that are added
+    meanwhile.
     """
-    if db.engine.dialect.name != "sqlite":  # where every transaction does
+    if db.engine.dialect.name != "sqlite":  # SQLite's transactions always read one snapshot
         db.session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
     head = db.session.get(AuditHead, 1)
     if head is None:
-        raise BrokenChain("its head is missing")
+        raise BrokenChain("the audit_head row is missing")
     first, end = head.purged_until_id, (head.last_event_id, bytes(head.hash))
     previous, last = head.purged_hash or bytes(32), first
-    is_told = first == 0  # up to where events were deleted
+    is_purge_recorded = first == 0
     for row in _all_events():
         last += 1
         if row.id != last:
@@ -92,18 +97,19 @@ def verify() -> int:
         if bytes(row.hash) != _chain_hash(previous, row):
             raise BrokenChain(f"event {row.id} was changed")
         previous = bytes(row.hash)
-        is_told = is_told or _tells_of_purge(row, first)
+        is_purge_recorded = is_purge_recorded or _records_purge(row, first)
     if end != (last, previous):
         raise BrokenChain(f"events after {last} are missing")
-    if not is_told:
-        raise BrokenChain(f"no event tells that those up to {first} were deleted")
+    if not is_purge_recorded:
+        raise BrokenChain(f"events up to {first} were deleted, and no event records a purge up to there")
     return last - first
 
 
 def purge(age: timedelta, batch: int) -> int:
-    """Delete the events that are older than `age`, `batch` a transaction, and return how many.
+    """Delete the events that are older than `age` and return their number.
 
-    The head remembers the seal of the last one, on which the next one's is built. The deletion is an event itself.
+    Each transaction deletes at most `batch` events and records that as an event. The head keeps the seal of the last
+    deleted event, because the seal of the next one builds on it.
     """
     total = 0
     while deleted := _purge(clock.now() - age, batch):
@@ -111,7 +117,7 @@ def purge(age: timedelta, batch: int) -> int:
     return total
 
 
-def _tells_of_purge(row: AuditEvent, until: int) -> bool:
+def _records_purge(row: AuditEvent, until: int) -> bool:
     return row.event == "audit.purge" and row.detail.endswith(f'"until":{until}}}')  # as `record` writes it
 
 
@@ -120,31 +126,31 @@ def _purge(before: datetime, batch: int) -> int:
     head = db.session.get_one(AuditHead, 1, with_for_update=True)
     rows = select(AuditEvent).where(AuditEvent.time < before, AuditEvent.id > head.purged_until_id)
     events = db.session.scalars(rows.order_by(AuditEvent.id).limit(batch)).all()
-    # In one piece from the beginning: a clock that was set back leaves later events with earlier times.
+    # Only ids without a gap from the beginning: a clock that was set back gives a later event an earlier time.
     old = [row for index, row in enumerate(events, start=head.purged_until_id + 1) if row.id == index]
     if not old:
         return 0
     head.purged_until_id, head.purged_hash = old[-1].id, bytes(old[-1].hash)
-    db.session.flush()  # the database deletes no event that the head does not name so
+    db.session.flush()  # first: a trigger refuses to delete events that the head does not mark as purged
     db.session.execute(delete(AuditEvent).where(AuditEvent.id <= old[-1].id))
     record("audit.purge", None, until=old[-1].id, count=len(old))
     return len(old)
 
 
 def pseudonym(address: str | None) -> str | None:
-    """Return an address without the part that tells one customer from another: what is kept for ever tells of nobody.
+    """Truncate an address to /24 or /48: audit rows are kept for ever and must not identify a person.
 
-    The line in the log has it whole, for as long as logs are kept.
+    Returns None if it is no IP address. The log line holds the full address, for as long as logs are kept.
     """
     try:
         parsed = ip_address(address or "")
-    except ValueError:  # of no network: a unix socket, or whatever a proxy forwards
+    except ValueError:  # a unix socket, or any text that a proxy forwards
         return None
     return str(ip_network((parsed, 24 if parsed.version == 4 else 48), strict=False))
 
 
 def _all_events() -> Iterator[AuditEvent]:
-    last = -(2**63)  # not 0: a row that was put before the first one is found too
+    last = -(2**63)  # not 0, to find a row that was inserted before the first one
     while rows := db.session.scalars(
         select(AuditEvent).where(AuditEvent.id > last).order_by(AuditEvent.id).limit(_BATCH)
     ).all():
@@ -154,7 +160,7 @@ def _all_events() -> Iterator[AuditEvent]:
 
 
 def _chain_hash(previous: bytes, row: AuditEvent) -> bytes:
-    """Return SHA-256 over the seal of the event before and all that this one says."""
+    """Return the seal of an event: SHA-256 of the previous event's seal and of this event's content."""
     return hashlib.sha256(previous + msgspec.json.encode(_describe(row), order="sorted")).digest()
 
 

@@ -71,7 +71,7 @@ def bump_epoch() -> None:
     seen: _SeenEpoch | None = current_app.extensions["cache_epoch"]
     try:
         number = _bump()
-        if seen and seen.number == number - 1:  # this process knows already that Redis failed
+        if seen and seen.number == number - 1:  # only this process has raised it, and it has left the cache already
             seen.number = number
     except (SQLAlchemyError, DatabaseUnavailable) as error:
         logger.warning(

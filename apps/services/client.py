@@ -1,4 +1,4 @@
-"""Clients: other services that may ask about tokens and end them."""
+"""Clients: other services that may introspect and revoke tokens."""
 
 import hashlib
 import hmac
@@ -18,25 +18,25 @@ _CLIENT_ID = re.compile(r"[0-9a-f]{16}")
 
 
 def add_client(name: str) -> tuple[Client, str]:
-    """Add a client and return it with its secret, which is shown this once."""
+    """Add a client and return it with its secret. Only a digest is stored, so the secret is shown only here."""
     secret = secrets.token_urlsafe(32)
     return _insert(name, _digest(secret)), secret
 
 
 def remove_client(client_id: str) -> bool:
-    """Remove a client; return whether there was one."""
+    """Remove a client. Return True if it existed."""
     return _delete(client_id)
 
 
 @reading
 def list_clients() -> Sequence[Client]:
-    """Return all clients, the oldest first."""
+    """Return all clients, oldest first."""
     return db.session.scalars(select(Client).order_by(Client.create_time)).all()
 
 
 def authenticate_client(client_id: str, secret: str) -> Client:
-    """Return the client with these credentials. Raises `InvalidClient`; a wrong secret of a client is an event."""
-    client = _find(client_id) if _CLIENT_ID.fullmatch(client_id) else None  # else PostgreSQL refuses a NUL
+    """Return the client with these credentials. Raises `InvalidClient`; a wrong secret of a client is audited."""
+    client = _find(client_id) if _CLIENT_ID.fullmatch(client_id) else None  # PostgreSQL refuses a NUL
     stored = bytes(client.secret_digest) if client else bytes(32)
     if hmac.compare_digest(stored, _digest(secret)) and client:
         return client

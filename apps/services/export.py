@@ -1,4 +1,4 @@
-"""All that is held about one person, for that person (GDPR, articles 15 and 20)."""
+"""Export of all data about a user, for that user (GDPR, articles 15 and 20)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from apps.extensions import db
 from apps.models import AuditEvent, Session, User
 from apps.services.audit import record
 
-_MAX_ROWS = 10_000  # rows of a kind, the latest ones
+_MAX_ROWS = 10_000  # per table, the latest ones
 
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """The rows."""
+    """The rows about a user."""
 
     user: User
     sessions: Sequence[Session]
@@ -25,7 +25,7 @@ class Export:
 
 @transactional
 def export_user(user_id: int) -> Export:
-    """Return what is held about a user; that it was asked for is an event as well. Raises `UserNotFound`."""
+    """Return all data about a user; the export itself is audited. Raises `UserNotFound`."""
     user = db.session.get(User, user_id)
     if user is None:
         raise UserNotFound(user_id)

@@ -1,4 +1,4 @@
-"""Whether the service can do its work."""
+"""Readiness: whether the database and the cache are available."""
 
 import logging
 
@@ -11,28 +11,29 @@ from apps.extensions import cache, db
 
 logger = logging.getLogger(__name__)
 
-_TAKES_WRITES = {
+_WRITABLE_QUERIES = {
     "postgresql": "SELECT current_setting('transaction_read_only') = 'off'",
     "mysql": "SELECT NOT @@read_only",
 }
 
 
 def dependencies() -> dict[str, bool]:
-    """Return which of the stores answer now, and take writes."""
+    """Return for each store whether it answers now; the database must also accept writes."""
     return {"database": _database_answers(), "cache": cache.store.ping()}
 
 
 def _database_answers() -> bool:
     try:
-        return _ask_database()
+        return _database_is_writable()
     except (SQLAlchemyError, DatabaseUnavailable) as error:
-        logger.warning("database out of reach", extra={"event": "database.unavailable", "cause": str(error)})
+        cause = str(error) or repr(error)
+        logger.warning("database unavailable: not ready", extra={"event": "database.unavailable", "cause": cause})
         return False
 
 
 @reading
-def _ask_database() -> bool:
-    """Return whether the database takes writes. Raises `SQLAlchemyError` where it does not answer, or has no tables."""
+def _database_is_writable() -> bool:
+    """Return True if the database accepts writes. Raises `SQLAlchemyError` if it does not answer or has no tables."""
     db.session.execute(text("SELECT version_num FROM alembic_version"))
-    question = _TAKES_WRITES.get(db.engine.dialect.name)
-    return question is None or bool(db.session.scalar(text(question)))
+    query = _WRITABLE_QUERIES.get(db.engine.dialect.name)
+    return query is None or bool(db.session.scalar(text(query)))

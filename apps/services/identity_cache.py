@@ -136,7 +136,7 @@ def cache_deleted(*rows: User | Session) -> None:
 
 
 def cache_read(lease: Lease, *rows: User | Session) -> None:
-    """Add rows of one user that were read after the miss that left `lease`."""
+    """Write rows of one user that were just read from the database, after the miss that left `lease`, at once."""
     cache.fill([_entry(row) for row in rows], lease)
 
 
@@ -149,8 +149,8 @@ def _publish(marked: Marks) -> None:
     is_missed = False
     for rows in by_user.values():
         entries = [_tombstone(row) if marked[row] == "deleted" else _entry(row) for row in rows]
-        is_stored = cache.put(entries)
-        is_missed |= not is_stored and any(marked[row] != "new" for row in rows)
+        if not cache.put(entries) and any(marked[row] != "new" for row in rows):
+            is_missed = True
     if is_missed:
         bump_epoch()
 
@@ -162,7 +162,7 @@ def _mark_flushed(session: OrmSession, _context: object) -> None:
         cache_deleted(*(row for row in session.deleted if isinstance(row, (User, Session))))
 
 
-# Execution options of an UPDATE or DELETE after which every entry in the cache is still as good as before.
+# Execution options of an UPDATE or DELETE that leaves every cache entry valid.
 KEEPS_CACHE = {"keeps_cache": True}
 _STATEMENTS = "tables that statements changed"  # key of `Session.info`
 

@@ -1,4 +1,4 @@
-"""What another service may learn of a token, and how it ends one."""
+"""Introspection and revocation of tokens by other services (RFC 7662, RFC 7009)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class ActiveToken:
 
 
 def introspect(token: str) -> ActiveToken | None:
-    """Return what an access or refresh token says if it is good now. A retired refresh token is not."""
+    """Return an access or refresh token if it is valid now, else None. A retired refresh token is not valid."""
     try:
         identity, claims = authenticate_any(token)
     except InvalidToken:
@@ -30,7 +30,7 @@ def introspect(token: str) -> ActiveToken | None:
 
 
 def revoke(token: str, client_id: str) -> None:
-    """End the session of a good token for a client; RFC 7009, 2.2: any other needs nothing done."""
+    """End the session of a valid token, for a client. An invalid token is not an error (RFC 7009, 2.2)."""
     try:
         identity, _ = authenticate_any(token)
     except InvalidToken:

@@ -1,8 +1,8 @@
-"""From old keys to new ones: every encrypted field once more, while the service runs.
+"""Re-encryption of every encrypted field with the newest key, while the service runs.
 
-A row is replaced only if it is still what was read, so whoever changes it meanwhile wins, and has used the new key. A
-run that was killed is simply started again: what is done is passed over. Before an old key is taken away, `count_rows`
-tells whether a row still needs it.
+A row is replaced only if it is unchanged since it was read. A concurrent change wins, and uses the new key anyway. A
+run that was killed can be started again: it skips the rows that are done. Before an old key is removed, `count_rows`
+shows whether a row still needs it.
 """
 
 from collections import Counter
@@ -19,12 +19,12 @@ from apps.models.user import mobile_context
 from apps.security import field_encryption
 from apps.services.identity_cache import KEEPS_CACHE
 
-_BATCH = 10_000  # rows that are looked at in one query
+_BATCH = 10_000  # rows per query of `count_rows`
 
 
 @dataclass(frozen=True, slots=True)
 class KeyUse:
-    """A key, and the rows that it alone opens."""
+    """A key, and the number of rows that only this key can decrypt."""
 
     key_id: bytes
     is_configured: bool
@@ -33,12 +33,12 @@ class KeyUse:
 
     @property
     def rows(self) -> int:
-        """All of them."""
+        """The number of rows in all tables."""
         return self.users + self.signing_keys
 
 
 def count_rows() -> list[KeyUse]:
-    """Return the configured keys, the first one first, and after them those that rows need and that are not there."""
+    """Return the configured keys in their order, and after them the missing keys: those that only rows name."""
     users: Counter[bytes] = Counter()
     last = 0
     while rows := _mobiles_after(last):
@@ -53,20 +53,21 @@ def count_rows() -> list[KeyUse]:
 
 
 def reencrypt(batch: int) -> Iterator[int]:
-    """Encrypt by the first of `FIELD_ENCRYPTION_KEYS`, and index by `FIELD_INDEX_KEY`, whatever is not yet.
+    """Encrypt every row with the first of `FIELD_ENCRYPTION_KEYS`, and index it with `FIELD_INDEX_KEY`.
 
-    Does `batch` rows a transaction, and yields how many it changed after each. Raises `crypto.Undecryptable` for a row
-    that none of the keys opens; what was done before stays done.
+    Rows that already use them are skipped. Each transaction handles `batch` users; the signing keys follow in one.
+    Yields the number of changed rows after each transaction. Raises `field_encryption.Undecryptable` for a row that
+    none of the keys decrypts; the transactions before it stay committed.
     """
     last = 0
-    while ids := _ids_behind(last, batch):
+    while ids := _ids_after(last, batch):
         yield _reencrypt_mobiles(ids)
         last = ids[-1]
     yield _reencrypt_signing_keys()
 
 
 @reading
-def _ids_behind(last: int, batch: int) -> list[int]:
+def _ids_after(last: int, batch: int) -> list[int]:
     return list(db.session.scalars(select(User.id).where(User.id > last).order_by(User.id).limit(batch)))
 
 
@@ -94,9 +95,9 @@ def _reencrypt_mobiles(ids: list[int]) -> int:
             "mobile_ciphertext": field_encryption.encrypt(number, mobile_context(user_id)),
             "mobile_index": new_index,
         }
-        # By Core: the row says what it said before, so neither its version nor its time of change moves.
+        # By Core, without a new version and update time: the meaning of the row stays the same.
         unchanged = update(User.__table__).where(User.id == user_id, User.mobile_ciphertext == ciphertext)  # type: ignore[arg-type]
-        changed += _rows_of(db.session.execute(unchanged.values(**values).execution_options(**KEEPS_CACHE)))
+        changed += _row_count(db.session.execute(unchanged.values(**values).execution_options(**KEEPS_CACHE)))
     return changed
 
 
@@ -112,6 +113,6 @@ def _reencrypt_signing_keys() -> int:
     return changed
 
 
-def _rows_of(result: object) -> int:
+def _row_count(result: object) -> int:
     assert isinstance(result, CursorResult)  # noqa: S101 (for the type checker)
     return int(result.rowcount)

@@ -60,7 +60,7 @@ def rotate(session_id: str, generation: int) -> Session:
     `InvalidToken`.
     """
     session = _rotate(session_id, generation)
-    if session.revoke_time:
+    if session.revoke_time:  # raised here, after the commit: an error within would roll the revocation back
         raise InvalidToken
     return session
 

@@ -1,8 +1,8 @@
-"""Tokens: issued for a session, and checked more strictly than the libraries do.
+"""Tokens: issued for a session, and verified more strictly than the libraries do.
 
-PyJWT signs and Flask-JWT-Extended decodes. Before a key is handed out for decoding, the token's header and claims must
-have exactly the shape that this service gives them (T5, T6): the library takes a token without `exp`, or with any
-`type` but "refresh", for an access token.
+PyJWT signs and Flask-JWT-Extended decodes. The key to decode with is returned only if the token's header and claims
+have exactly the shape that this service issues (T5, T6). Without this check, the library accepts a token without `exp`,
+or with any `type` but "refresh", as an access token.
 """
 
 import re
@@ -34,7 +34,7 @@ from apps.utils.ids import MAX_ID
 
 Kind = Literal["access", "refresh"]
 
-_MAX_LENGTH = 2048  # ours have about 400
+_MAX_LENGTH = 2048  # characters; issued tokens have about 400
 _ACCESS_CLAIMS = {
     "iss": str,
     "aud": str,
@@ -48,14 +48,14 @@ _ACCESS_CLAIMS = {
     "fresh": bool,
 }
 _CLAIM_TYPES = {"access": _ACCESS_CLAIMS, "refresh": {**_ACCESS_CLAIMS, "gen": int}}
-# RFC 7515, 2 and 7.1: three parts, without padding. PyJWT takes a signature with its padding, a second spelling.
+# RFC 7515, 2 and 7.1: three parts, without padding. PyJWT also accepts a padded signature, a second spelling.
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _SUBJECT = re.compile(r"[1-9][0-9]{0,18}")
 _SESSION_ID = re.compile(r"[0-9a-f]{32}")
 
 
 class _Hmac(HMACAlgorithm):
-    """PyJWT's, which asks at every signature whether the key is a PEM, a certificate or a JWK. This one asks once."""
+    """HS256 that checks the key once. PyJWT checks at every signature that it is no PEM, certificate or JWK."""
 
     def prepare_key(self, key: str | bytes) -> bytes:
         """Return the bytes to sign with. Raises `InvalidKeyError` for a public key."""
@@ -74,14 +74,14 @@ _jws.register_algorithm("HS256", _Hmac(HMACAlgorithm.SHA256))
 
 @dataclass(frozen=True, slots=True)
 class TokenPair:
-    """What a login gives, and a refresh; without rotation a refresh gives no refresh token."""
+    """The tokens that a login or a refresh returns; without rotation, a refresh returns no refresh token."""
 
     access_token: str
     refresh_token: str | None
 
 
 def init_app(app: Flask) -> None:
-    """Let `app` remember the tokens that it has verified."""
+    """Give `app` its cache of verified tokens."""
     app.extensions["token_cache"] = TokenCache(settings(app).JWT_LEEWAY)
 
 
@@ -106,10 +106,10 @@ def refresh(identity: Identity) -> TokenPair:
 
 
 def authenticate(token: str, kind: Kind) -> Identity:
-    """Return who `token` speaks for.
+    """Return the user and the session of a token.
 
-    Costs one round trip to the cache and, on a miss, one query. Raises `InvalidToken` for every token that is not a
-    whole, unexpired one of this `kind`, of a user who exists and a session that goes on.
+    Costs one round trip to the cache and, on a miss, one query. Raises `InvalidToken` unless the token is intact,
+    unexpired and of this `kind`, its user exists and is not blocked, and its session is live.
     """
     identity, claims = authenticate_any(token)
     if claims["type"] != kind:
@@ -118,7 +118,7 @@ def authenticate(token: str, kind: Kind) -> Identity:
 
 
 def authenticate_any(token: str) -> tuple[Identity, Mapping[str, Any]]:
-    """Return who `token` speaks for, whichever kind it is, and its claims. Raises `InvalidToken`."""
+    """Return the user and the session of a token of either kind, and its claims. Raises `InvalidToken`."""
     claims = _verify(token)
     identity = find_identity(claims)
     if identity is None or identity.user.is_blocked:
@@ -135,9 +135,9 @@ def _issue_access_token(session: Session | CachedSession, *, is_fresh: bool) -> 
 
 
 def _issue_refresh_token(session: Session) -> str:
-    """Return the refresh token that the row promises: the same one however often it is asked for.
+    """Return the current refresh token of a session. Repeated calls return the same token (decision 0007).
 
-    So a retry within the grace window gets the token that the lost answer held, and none is stored, not even hashed.
+    So a retry within the grace window gets the token of the lost answer, and no token is stored, not even hashed.
     """
     begin = session.rotate_time or session.create_time
     number = session.refresh_generation
@@ -147,7 +147,7 @@ def _issue_refresh_token(session: Session) -> str:
 
 
 def _issue(session: Session | CachedSession, begin: datetime, end: datetime, **claims: str | bool | int) -> str:
-    """Return a token of the session, good from `begin` to `end`, by the key that signs now (RFC 7519, 4.1)."""
+    """Return a token of the session, valid from `begin` to `end`, signed with the current key (RFC 7519, 4.1)."""
     config, issued = settings(), int(begin.timestamp())
     payload = msgspec.json.encode(
         {
@@ -161,14 +161,14 @@ def _issue(session: Session | CachedSession, begin: datetime, end: datetime, **c
             **claims,
         }
     )
-    if _is_asymmetric():
+    if config.JWT_ALGORITHM != "HS256":
         key = signing_key()
         return _jws.encode(payload, key.private_key, key.algorithm, {"kid": key.kid})
     return _jws.encode(payload, config.JWT_SECRET_KEY, "HS256")
 
 
 def _verify(token: str) -> Mapping[str, Any]:
-    """Return the claims of a token with a good signature, of ours, in its time."""
+    """Return the claims of a token that this service signed and that is valid now. Raises `InvalidToken`."""
     if len(token) > _MAX_LENGTH or not _COMPACT.fullmatch(token):
         raise InvalidToken
     token_cache: TokenCache = current_app.extensions["token_cache"]
@@ -183,35 +183,38 @@ def _verify(token: str) -> Mapping[str, Any]:
 def _decode(token: str) -> Verified:
     try:
         claims = decode_token(token)
-        kid = pyjwt.get_unverified_header(token)["kid"] if _is_asymmetric() else None  # no longer unverified
+        kid = pyjwt.get_unverified_header(token)["kid"] if _is_asymmetric() else None  # verified by `decode_token`
     except (pyjwt.PyJWTError, JWTExtendedException, RecursionError) as error:
         raise InvalidToken from error
-    names = _CLAIM_TYPES[claims["type"]]  # the same strings for all: half of what a token takes in memory
+    names = _CLAIM_TYPES[claims["type"]]  # one set of strings for all cached tokens halves their memory
     return Verified({name: claims[name] for name in names}, kid)
 
 
 def _is_asymmetric() -> bool:
-    return bool(settings().JWT_ALGORITHM != "HS256")
+    return settings().JWT_ALGORITHM != "HS256"
 
 
 @jwt.decode_key_loader
 def _verification_key(header: dict[str, Any], claims: dict[str, Any]) -> Any:
-    """Return the key for a token of exactly our shape; its signature is not checked yet, and nothing is believed."""
+    """Return the key to verify a token with, if header and claims have exactly the shape that this service issues.
+
+    The signature is not checked yet, so no claim can be trusted here.
+    """
     key = _named_key(header) if _is_asymmetric() else None
     expected = {"alg": key.algorithm, "typ": "JWT", "kid": key.kid} if key else {"alg": "HS256", "typ": "JWT"}
     if header != expected:
-        raise pyjwt.InvalidTokenError("a header that this service does not make")
+        raise pyjwt.InvalidTokenError("not a header that this service issues")
     if not _has_our_claims(claims):
-        raise pyjwt.InvalidTokenError("claims that this service does not make")
+        raise pyjwt.InvalidTokenError("not claims that this service issues")
     return key.private_key.public_key() if key else settings().JWT_SECRET_KEY
 
 
 def _named_key(header: dict[str, Any]) -> Key:
-    """Return the key that the header names, of whichever algorithm: the one before a change of it verifies on (T12)."""
+    """Return the key that the header names, of any algorithm: keys keep verifying after JWT_ALGORITHM changed (T12)."""
     kid = header.get("kid")
     key = verification_key(kid) if isinstance(kid, str) else None
     if key is None:
-        raise pyjwt.InvalidTokenError("a key that is not, or no longer, ours")
+        raise pyjwt.InvalidTokenError("unknown or retired key")
     return key
 
 
@@ -221,8 +224,8 @@ def _has_our_claims(claims: dict[str, Any]) -> bool:
         return False
     if not (_SUBJECT.fullmatch(claims["sub"]) and _SESSION_ID.fullmatch(claims["sid"])):
         return False
-    if int(claims["sub"]) > MAX_ID:  # which SQLite's driver cannot even ask for
+    if int(claims["sub"]) > MAX_ID:  # SQLite's driver cannot bind it
         return False
     lifetime: timedelta = getattr(settings(), f"JWT_{claims['type'].upper()}_TOKEN_EXPIRES")
     seconds: int = claims["exp"] - claims["iat"]
-    return 0 < seconds <= ceil(lifetime.total_seconds())  # both are whole, and a lifetime of 1.5 s may lie over two
+    return 0 < seconds <= ceil(lifetime.total_seconds())  # whole seconds; a lifetime of 1.5 s may span two

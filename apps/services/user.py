@@ -89,11 +89,12 @@ def _create_admin(username: str, hashed: str, mobile: str, age: int, birth: date
 
 
 def _add_user(username: str, hashed: str, mobile: str, age: int, birth: datetime) -> User:
+    # The mobile number follows after the flush: its encryption needs the id. So a new user has version 2.
     user = User(password_hash=hashed, age=age, birth=birth, mobile_ciphertext=b"", mobile_index=b"")
     _set_username(user, username)
     db.session.add(user)
     _flush_username()
-    user.set_mobile(mobile)  # after the flush: the encryption is bound to the row's id
+    user.set_mobile(mobile)
     return user
 
 

@@ -1,4 +1,4 @@
-"""How settings are read and checked, and what follows from them."""
+"""Read and check the settings, and configure Flask and its extensions with them."""
 
 import os
 from pathlib import Path
@@ -14,13 +14,13 @@ from apps.settings.reader import InvalidSettings, from_environment, from_file, n
 
 
 def load_settings(app: Flask, config_name: str | None, overrides: dict[str, Any]) -> None:
-    """Read the settings into `app.extensions["settings"]`, and into `app.config` those of Flask and its extensions.
+    """Read the settings into `app.extensions["settings"]`, and those of Flask and its extensions into `app.config`.
 
-    `overrides` win over every other source. Raises `InvalidSettings` with every problem, which names the setting and
+    `overrides` win over every other source. Raises `InvalidSettings` with all problems; each names the setting and
     never its value.
     """
     name = config_name or os.environ.get("GATEHOUSE_PROFILE", "development")
-    names = [known for known in config if config_name or known != "testing"]  # only code can choose "testing"
+    names = [profile for profile in config if config_name or profile != "testing"]  # only code can select "testing"
     if name not in names:
         raise InvalidSettings([f"GATEHOUSE_PROFILE: must be one of {', '.join(names)}"])
     profile, file = config[name], Path(app.instance_path).parent / "config.py"

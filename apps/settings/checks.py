@@ -1,4 +1,4 @@
-"""What is wrong with settings that each have their type: what cannot work, and what production must not have."""
+"""Checks of settings that have the right type: what cannot work, and what production forbids."""
 
 import re
 
@@ -8,23 +8,23 @@ from apps.database import engine
 from apps.settings.reader import PLACEHOLDER, declared
 from apps.utils import phone
 
-MINIMUM_SECRET_LENGTH = 32  # bytes; RFC 7518, 3.2: no shorter than the hash
+MINIMUM_SECRET_LENGTH = 32  # bytes; the size of the hash (RFC 7518, 3.2)
 _PUBLISHED = {"a secret of the benchmark, long enough for SHA-256"}  # in benchmarks/
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")  # RFC 6454, 6.2
 _LEAST_MEMORY = {1: 47_104, 2: 19_456, 3: 12_288}  # {passes, 3 or more: KiB}; ASVS 5.0, appendix C
 
 
 def common_problems(settings: BaseConfig) -> list[str]:
-    """Return what cannot work in any profile."""
+    """Return the problems that no profile allows."""
     problems = _url_problems(settings) + _secret_problems(settings)
     names = ("CACHE_PREFIX", "JWT_ISSUER", "JWT_AUDIENCE")
     problems += [f"{name}: must not be empty" for name in names if not getattr(settings, name)]
     if "headers" not in settings.JWT_TOKEN_LOCATION:
-        problems.append("JWT_TOKEN_LOCATION: must hold headers: a token in a header is always taken")
+        problems.append("JWT_TOKEN_LOCATION: must include headers: a token in a header is always accepted")
     if not all(map(_ORIGIN.fullmatch, settings.CORS_ORIGINS)):
-        problems.append("CORS_ORIGINS: each must be one exact origin: scheme://host or scheme://host:port")
+        problems.append("CORS_ORIGINS: each must be an exact origin: scheme://host or scheme://host:port")
     if not phone.is_region(settings.PHONE_REGION):
-        problems.append("PHONE_REGION: must be the two capital letters of a country with telephone numbers")
+        problems.append("PHONE_REGION: must be the two capital letters of a country that has phone numbers")
     if settings.PASSWORD_MEMORY_COST < 8 * settings.PASSWORD_PARALLELISM:
         problems.append("PASSWORD_MEMORY_COST: must be at least 8 x PASSWORD_PARALLELISM")
     return problems
@@ -34,15 +34,15 @@ def _url_problems(settings: BaseConfig) -> list[str]:
     problems = []
     if settings.DATABASE_URL and not engine.is_supported(settings.DATABASE_URL):
         problems.append(
-            "DATABASE_URL: must read like postgresql://user:password@host:5432/name, or mysql:// or sqlite://"
+            "DATABASE_URL: must look like postgresql://user:password@host:5432/name, or mysql:// or sqlite://"
         )
     if settings.REDIS_URL and not is_redis_url(settings.REDIS_URL):
-        problems.append(f"REDIS_URL: must read like {FORMS}")
+        problems.append(f"REDIS_URL: must look like {FORMS}")
     return problems
 
 
 def _secret_problems(settings: BaseConfig) -> list[str]:
-    """Return what is wrong with the secrets: missing, short, left as in the example, the same twice (ASVS 11.1.1)."""
+    """Return the problems of secrets: missing, short, a placeholder, or used twice (ASVS 11.1.1)."""
     problems: list[str] = []
     seen: dict[str, str] = {}
     for name, (_, setting) in declared(BaseConfig).items():
@@ -73,35 +73,35 @@ def _each(value: str | tuple[str, ...]) -> tuple[str, ...]:
 
 
 def production_problems(settings: BaseConfig, *, published: type[BaseConfig], is_debug: bool) -> list[str]:
-    """Return what a production service must not have (ASVS 13.3.1, 13.4.2, 3.4.2, 11.4.2).
+    """Return the problems that production forbids (ASVS 13.3.1, 13.4.2, 3.4.2, 11.4.2).
 
-    `published` is the profile whose secrets stand in the source.
+    `published` is the profile whose secrets are in the source code.
     """
     problems = _guessable_secrets(settings, published)
     if is_debug:
         problems.append("FLASK_DEBUG: must not be on in production")
     origins = filter(_ORIGIN.fullmatch, settings.CORS_ORIGINS)
     if not all(origin.startswith("https://") for origin in origins):
-        problems.append("CORS_ORIGINS: in production each must be one exact https:// origin")
+        problems.append("CORS_ORIGINS: in production each must be an exact https:// origin")
     if _LEAST_MEMORY[min(settings.PASSWORD_TIME_COST, 3)] > settings.PASSWORD_MEMORY_COST:
         least = ", ".join(f"{memory} with {passes}" for passes, memory in _LEAST_MEMORY.items())
-        problems.append(f"PASSWORD_MEMORY_COST: in production at least {least} or more of PASSWORD_TIME_COST")
+        problems.append(f"PASSWORD_MEMORY_COST: in production at least {least} or more passes (PASSWORD_TIME_COST)")
     return problems
 
 
 def _guessable_secrets(settings: BaseConfig, published: type[BaseConfig]) -> list[str]:
     names = [name for name, (_, setting) in declared(BaseConfig).items() if setting.secret]
-    known = _PUBLISHED.union(*(_each(getattr(published, name)) for name in names))
+    guessable = _PUBLISHED.union(*(_each(getattr(published, name)) for name in names))
     problems = []
     for name in names:
         for value in filter(None, _each(getattr(settings, name))):
-            if value in known:
-                problems.append(f"{name}: is published with the source of this service")
+            if value in guessable:
+                problems.append(f"{name}: is published in the source code of this service")
             elif _repeats_itself(value) and not _weaknesses(value):
-                problems.append(f"{name}: repeats itself")
+                problems.append(f"{name}: is a repeated pattern")
     return problems
 
 
 def _repeats_itself(text: str) -> bool:
-    """Whether `text` is one pattern, twice or more, the last one perhaps in part."""
+    """Return True if `text` repeats one pattern; the last repetition may be partial."""
     return any(text[period:] == text[:-period] for period in range(1, len(text) // 2 + 1))

@@ -24,14 +24,14 @@ def fill_secrets(app: Flask, settings: BaseConfig, names: list[str]) -> BaseConf
     path = _folder(app) / "secrets.json"
     if not path.exists():
         _create(path, {name: secrets.token_urlsafe(32) for name in names})
-    known: dict[str, str] = json.loads(path.read_text())
+    stored: dict[str, str] = json.loads(path.read_text())
     empty = {name: getattr(settings, name) for name in names if not getattr(settings, name)}
-    filled: dict[str, Any] = {name: (known[name],) if value == () else known[name] for name, value in empty.items()}
+    filled: dict[str, Any] = {name: (stored[name],) if value == () else stored[name] for name, value in empty.items()}
     return replace(settings, **filled)
 
 
 def _create(path: Path, values: dict[str, str]) -> None:
-    """Create the file atomically. Of two processes that start together, one creates it and both read it."""
+    """Create the file atomically. If two processes start together, one creates it and both read it."""
     handle, temporary = tempfile.mkstemp(dir=path.parent)  # 0600 from the start
     with os.fdopen(handle, "w") as file:
         json.dump(values, file, indent=2)

@@ -9,7 +9,7 @@ from apps.settings import embedded
 
 
 def configure_libraries(app: Flask, settings: BaseConfig) -> None:
-    """Fill `app.config` with the keys that Flask, Flask-SQLAlchemy and Flask-JWT-Extended read."""
+    """Set the keys of `app.config` that Flask, Flask-SQLAlchemy and Flask-JWT-Extended read."""
     url, options = engine.engine_settings(
         settings.DATABASE_URL or embedded.database_url(app),
         settings.DATABASE_POOL_SIZE,
@@ -25,10 +25,10 @@ def configure_libraries(app: Flask, settings: BaseConfig) -> None:
         JWT_TOKEN_LOCATION=list(settings.JWT_TOKEN_LOCATION),
         JWT_ACCESS_TOKEN_EXPIRES=settings.JWT_ACCESS_TOKEN_EXPIRES,
         JWT_REFRESH_TOKEN_EXPIRES=settings.JWT_REFRESH_TOKEN_EXPIRES,
-        # Both asymmetric ones, so that keys from before a change of JWT_ALGORITHM still verify; the key names its own.
+        # Both asymmetric algorithms, so that older keys still verify after a change; each key names its algorithm.
         JWT_DECODE_ALGORITHMS=["HS256"] if settings.JWT_ALGORITHM == "HS256" else list(jwk.ALGORITHMS),
         JWT_DECODE_ISSUER=settings.JWT_ISSUER,
         JWT_DECODE_AUDIENCE=settings.JWT_AUDIENCE,
         JWT_DECODE_LEEWAY=settings.JWT_LEEWAY,
-        JWT_COOKIE_CSRF_PROTECT=False,  # http/cookies.py checks its own token, which needs no claim
+        JWT_COOKIE_CSRF_PROTECT=False,  # http/cookies.py checks a CSRF token that needs no claim
     )

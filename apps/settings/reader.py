@@ -1,4 +1,4 @@
-"""Reading the settings: profile, then config.py, then the environment. What is wrong with them: setting_faults.py."""
+"""Read the settings from the profile, config.py and the environment, in this order; checks.py checks them."""
 
 import json
 import re
@@ -16,12 +16,12 @@ from apps.config import BaseConfig, Setting
 
 PLACEHOLDER = "change-me"
 _SHORT_NAMES = ("DATABASE_URL", "REDIS_URL", "SENTRY_DSN")
-# What Kubernetes puts into every pod of a namespace that has a Service named `gatehouse`: nobody's settings.
-_OF_KUBERNETES = re.compile("SERVICE_HOST|(SERVICE_)?PORT(_.+)?")
+# Kubernetes sets these variables in each pod if the namespace has a Service named `gatehouse`. They are no settings.
+_KUBERNETES_VARIABLES = re.compile("SERVICE_HOST|(SERVICE_)?PORT(_.+)?")
 
 
 class InvalidSettings(Exception):
-    """The service cannot start; `problems` names every setting that is wrong, and never a value."""
+    """The service cannot start. `problems` names every wrong setting and never a value."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("the service cannot start:\n" + "\n".join(f"  {problem}" for problem in problems))
@@ -36,19 +36,19 @@ def declared(profile: type) -> dict[str, tuple[Any, Setting]]:
 
 
 def needed_secrets(profile: type) -> list[str]:
-    """Return the names of the secrets without which nothing starts."""
+    """Return the names of the required secrets."""
     return [name for name, (_, setting) in declared(profile).items() if setting.secret and setting.needed]
 
 
 def read_settings(profile: type[BaseConfig], given: Mapping[str, Any]) -> tuple[BaseConfig, list[str]]:
-    """Return the settings, from `given` and else from the profile, with the problems found.
+    """Return the settings and the problems found; what is not in `given` comes from the profile.
 
-    Problems are unknown names, wrong types and values out of bounds; each names the setting and never its value.
+    Problems are unknown names, wrong types and values out of bounds. Each names the setting and never its value.
     """
-    known = declared(profile)
-    problems = [f"{name}: no such setting" for name in given if name not in known]
+    expected = declared(profile)
+    problems = [f"{name}: no such setting" for name in given if name not in expected]
     values: dict[str, Any] = {}
-    for name, (type_, setting) in known.items():
+    for name, (type_, setting) in expected.items():
         try:
             values[name] = _convert(given.get(name, getattr(profile, name)), type_)
         except (msgspec.ValidationError, ValueError, OverflowError):
@@ -60,30 +60,30 @@ def read_settings(profile: type[BaseConfig], given: Mapping[str, Any]) -> tuple[
 
 
 def from_file(path: Path) -> dict[str, Any]:
-    """Return what a config.py says; nothing where there is none."""
+    """Return the settings of a config.py, or {} if the file does not exist. Raises `InvalidSettings`."""
     file = Config(path.parent)
     try:
         file.from_pyfile(str(path), silent=True)
     except SyntaxError as error:
-        problem = f"{path.name}: is no Python in line {error.lineno}"
-    except Exception as error:  # noqa: BLE001 (a program that somebody else wrote)
+        problem = f"{path.name}: syntax error in line {error.lineno}"
+    except Exception as error:  # noqa: BLE001 (config.py may raise anything)
         problem = f"{path.name}: raises {type(error).__name__}"
     else:
         return dict(file)
-    raise InvalidSettings([problem])  # not in the handler: a traceback would show the line, which may hold a secret
+    raise InvalidSettings([problem])  # not in the handler: a traceback would show the line, which may contain a secret
 
 
 def from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    """Return `GATEHOUSE_<NAME>`, and the short forms of the URLs."""
+    """Return the settings from `GATEHOUSE_<NAME>` and the short names."""
     prefix = "GATEHOUSE_"
     given: dict[str, Any] = {name: environ[name] for name in _SHORT_NAMES if name in environ}
     given |= {name.removeprefix(prefix): value for name, value in environ.items() if name.startswith(prefix)}
-    given.pop("PROFILE", None)  # which profile: read by load_settings
-    return {name: value for name, value in given.items() if not _OF_KUBERNETES.fullmatch(name)}
+    given.pop("PROFILE", None)  # load_settings reads it
+    return {name: value for name, value in given.items() if not _KUBERNETES_VARIABLES.fullmatch(name)}
 
 
 def _convert(value: Any, type_: Any) -> Any:
-    """Return `value` as `type_`; text of the environment is read as JSON unless text is asked for."""
+    """Return `value` as `type_`. A string from the environment is parsed as JSON, unless `type_` is str."""
     if isinstance(value, str) and type_ is not str:
         value = json.loads(value.lower() if type_ is bool else value)
     if type_ is timedelta and isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -95,13 +95,13 @@ def _convert(value: Any, type_: Any) -> Any:
 
 def _describe(type_: Any) -> str:
     names: dict[Any, str] = {
-        str: "text",
-        int: "a whole number",
+        str: "a string",
+        int: "an integer",
         float: "a number of seconds",
         bool: "true or false",
         timedelta: "a timedelta or a number of seconds",
     }
-    return names.get(type_, 'a list of texts, as ["one", "two"]')
+    return names.get(type_, 'a list of strings, such as ["one", "two"]')
 
 
 def _check(name: str, value: Any, setting: Setting) -> list[str]:
@@ -111,7 +111,7 @@ def _check(name: str, value: Any, setting: Setting) -> list[str]:
     if setting.choices and not (values and set(values) <= set(setting.choices)):
         return [f"must be one of {', '.join(setting.choices)}"]
     if name.endswith("_LIMIT") and not _is_limit(value):
-        return ['must read like "10/minute;100/hour", and none may be 0']
+        return ['must look like "10/minute;100/hour", and no amount may be 0']
     return []
 
 
@@ -123,8 +123,8 @@ def _is_limit(text: str) -> bool:
 
 
 def example(profile: type, base: type, generated_by: str) -> str:
-    """Return the text of config.example.py: every setting with its meaning, commented out unless it must be set."""
-    lines = [f'"""The production settings: copy to config.py, edit, keep secret. Made by `{generated_by}`."""', ""]
+    """Return the text of config.example.py: every setting with its meaning. Optional settings are commented out."""
+    lines = [f'"""Production settings: copy to config.py, edit, and keep secret. Generated by `{generated_by}`."""', ""]
     lines += ["from datetime import timedelta  # noqa: F401", ""]
     for name, (_, setting) in declared(base).items():
         lines += [f"# {line}" for line in textwrap.wrap(setting.meaning + _bounds(setting), 110)]
@@ -146,7 +146,7 @@ def _bounds(setting: Setting) -> str:
 
 
 def _bound(value: Any) -> str:
-    """Return a bound as people write it."""
+    """Return a bound for a message, such as "300 s"."""
     if not isinstance(value, timedelta):
         return str(value)
     unit, number = _in_units(value)
@@ -154,13 +154,13 @@ def _bound(value: Any) -> str:
 
 
 def _in_units(value: timedelta) -> tuple[str, int]:
-    """Return whole days if `value` is so many, else seconds."""
+    """Return ("days", number) if `value` is a whole number of days, else ("seconds", number)."""
     days, rest = divmod(value, timedelta(days=1))
     return ("seconds", int(value.total_seconds())) if rest or not days else ("days", days)
 
 
 def _show(value: Any) -> str:
-    """Return Python for `value`, with double quotes."""
+    """Return the Python literal of `value`, with double quotes."""
     if isinstance(value, timedelta):
         unit, number = _in_units(value)
         return f"timedelta({unit}={number})"

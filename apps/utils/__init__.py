@@ -1,1 +1,1 @@
-"""Mechanisms, one a file: none of them knows a rule about accounts."""
+"""Small helpers, one per file. They import nothing from the other packages."""

@@ -1,8 +1,8 @@
-"""The one clock: no other module asks the operating system for the date."""
+"""The clock. No other module asks the operating system for the date, so tests can shift it."""
 
 from datetime import UTC, datetime
 
 
 def now() -> datetime:
-    """Return the current time, aware, in UTC."""
+    """Return the current time, timezone-aware, in UTC."""
     return datetime.now(UTC)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """What a user recognises a session by: an IP address and the User-Agent, both cut to fit their columns."""
+    """The IP address and the User-Agent of a session, truncated to their columns. A user recognises it by them."""
 
     address: str
     user_agent: str

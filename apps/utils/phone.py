@@ -1,14 +1,14 @@
-"""What a mobile number may look like, and its one canonical form."""
+"""The pattern and the canonical form of mobile numbers."""
 
 import re
 
-# Five to fifteen digits (E.164 allows fifteen), an optional +, and what people put between digits.
+# Five to fifteen digits (E.164 allows fifteen), an optional +, and the usual separators between digits.
 PATTERN = r"^\+?[0-9](?:[ ().-]{0,2}[0-9]){4,14}$"
 
 
 def is_region(region: str) -> bool:
-    """Whether numbers without a country code can be read as those of `region`."""
-    if region == "CN":  # the default, which needs no list: it takes a tenth of a second to load
+    """Return True if numbers without a country code can be parsed for `region`."""
+    if region == "CN":  # the default: skip the list, which takes a tenth of a second to load
         return True
     import phonenumbers
 
@@ -16,7 +16,7 @@ def is_region(region: str) -> bool:
 
 
 def normalise(number: str, region: str) -> str:
-    """Return `number` in E.164, or only its digits where it cannot be parsed.
+    """Return `number` in E.164, or only its digits and + if it cannot be parsed.
 
     `region` (ISO 3166, two letters) is assumed for a number without a country code.
     """

@@ -1,6 +1,7 @@
-"""JSON read strictly: RFC 8259 with the choices that it leaves open made the safe way.
+"""A strict JSON parser: RFC 8259, with the safe choice wherever the RFC leaves one open.
 
-No key twice (4), UTF-8 without a BOM (8.1), and nothing that another parser would read differently or choke on.
+It refuses duplicate keys (4), anything but UTF-8 without a BOM (8.1), and input that another parser would read
+differently or fail on.
 """
 
 import json
@@ -14,11 +15,11 @@ _OPENING_AND_CLOSING = re.compile(r"[\[\]{}]")
 
 
 class NotStrictJson(ValueError):
-    """The body is no JSON object, or one that two parsers could read differently."""
+    """The body is not a JSON object, or two parsers could read it differently."""
 
 
 def parse(body: bytes) -> dict[str, Any]:
-    """Return the object that `body` holds; raise `NotStrictJson` with the reason otherwise."""
+    """Return the JSON object in `body`. Raises `NotStrictJson` with the reason."""
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError:
@@ -27,7 +28,7 @@ def parse(body: bytes) -> dict[str, Any]:
     try:
         value = json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant, parse_int=_int64)
     except json.JSONDecodeError as error:
-        raise NotStrictJson(f"The body is not JSON: {error.msg} at character {error.pos}.") from None
+        raise NotStrictJson(f"The body is not valid JSON: {error.msg} at character {error.pos}.") from None
     if not isinstance(value, dict):
         raise NotStrictJson("The body must be a JSON object.")
     _check_unicode(value)
@@ -35,36 +36,36 @@ def parse(body: bytes) -> dict[str, Any]:
 
 
 def _check_unicode(value: dict[str, Any]) -> None:
-    """Refuse half of a surrogate pair, which JSON can escape and UTF-8 cannot hold."""
+    """Refuse an unpaired surrogate, which JSON can escape but UTF-8 cannot encode."""
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        raise NotStrictJson("The body holds half a surrogate pair.") from None
+        raise NotStrictJson("The body contains an unpaired surrogate.") from None
 
 
 def _check_depth(text: str) -> None:
-    """Refuse deep nesting before the parser meets it: how deep that one can go differs between Python versions."""
+    """Refuse deep nesting before parsing, because the parser's own limit differs between Python versions."""
     depth = 0
     for bracket in _OPENING_AND_CLOSING.findall(_STRINGS.sub("", text)):
         depth += 1 if bracket in "[{" else -1
         if depth > MAX_DEPTH:
-            raise NotStrictJson(f"The body is nested more than {MAX_DEPTH} deep.")
+            raise NotStrictJson(f"The body is nested more than {MAX_DEPTH} levels deep.")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) < len(pairs):
-        raise NotStrictJson("The body names a key twice.")
+        raise NotStrictJson("The body contains a duplicate key.")
     if len(result) > MAX_KEYS:
-        raise NotStrictJson(f"The body has an object of more than {MAX_KEYS} keys.")
+        raise NotStrictJson(f"The body contains an object with more than {MAX_KEYS} keys.")
     return result
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise NotStrictJson(f"The body holds {name}, which is not JSON.")
+    raise NotStrictJson(f"The body contains {name}, which is not valid JSON.")
 
 
 def _int64(digits: str) -> int:
     if len(digits) > 20 or not -(2**63) <= int(digits) < 2**63:
-        raise NotStrictJson("The body holds an integer beyond 64 bits.")
+        raise NotStrictJson("The body contains an integer outside the 64-bit range.")
     return int(digits)

@@ -1,7 +1,7 @@
-"""What a username may be, in any script, and its one canonical form.
+"""The rules for usernames in any script, and their canonical form.
 
-RFC 8265 UsernameCaseMapped makes `Alice`, `alice` and full-width `ａｌｉｃｅ` one name. A name that mixes scripts as no
-language does (Latin with one Cyrillic letter, say) is refused: Unicode TS 39, 5.2, "Highly Restrictive".
+`Alice`, `alice` and full-width `ａｌｉｃｅ` are one name (RFC 8265, UsernameCaseMapped). A name that mixes scripts as
+no language does, such as Latin with one Cyrillic letter, is refused (Unicode TS 39, 5.2, "Highly Restrictive").
 """
 
 from unicodedata import east_asian_width, normalize
@@ -20,15 +20,15 @@ _SCRIPTS_USED_TOGETHER = (
 
 
 def canonical(name: str) -> str:
-    """Return the form by which two names are the same; raise ValueError with the reason when `name` is no username."""
-    _check_length(name)  # before what takes time in proportion to it
+    """Return the canonical form: two names are the same if theirs are equal. Raises `ValueError` with the reason."""
+    _check_length(name)  # first: the time of the rest is proportional to it
     try:
         key: str = _profile.enforce(name)
     except UnicodeError:
-        raise ValueError("Letters, digits and punctuation only: no spaces, symbols or invisible characters.") from None
+        raise ValueError("Use letters, digits and punctuation: no spaces, symbols or invisible characters.") from None
     _check_length(key)  # one letter may become three
     if not _is_of_one_script(key):
-        raise ValueError("Letters of scripts that are not written together look like other names.")
+        raise ValueError("Do not mix scripts that are not written together, such as Latin and Cyrillic.")
     if width(key) < MINIMUM_WIDTH:
         raise ValueError(
             "Username should be longer than 6 characters (a Chinese, Japanese or Korean one counts as two)."
@@ -37,7 +37,7 @@ def canonical(name: str) -> str:
 
 
 def lookup_key(name: str) -> str:
-    """Return the canonical form of `name` or, where it is no username, something that all its spellings share."""
+    """Return the canonical form of `name` or, if it is not a valid username, a form that all its spellings share."""
     try:
         return canonical(name)
     except ValueError:
@@ -45,15 +45,15 @@ def lookup_key(name: str) -> str:
 
 
 def prefix_key(name: str) -> str:
-    """Return what the canonical forms of names that begin with `name` begin with."""
+    """Return the prefix of the canonical forms of all names that begin with `name`."""
     try:
         return canonical(name)
-    except ValueError:  # too short to be one; the x keeps a capital sigma from becoming a final one
+    except ValueError:  # too short for a username; the x keeps a capital sigma from becoming a final one
         return normalize("NFC", (normalize("NFKC", name.strip()) + "x").lower()[:-1])
 
 
 def width(name: str) -> int:
-    """Return the length in columns: a Han, kana or Hangul character says as much as two letters and counts as two."""
+    """Return the length in columns: a Han, kana or Hangul character counts as two, because it says as much."""
     return sum(2 if east_asian_width(character) == "W" else 1 for character in name)
 
 

@@ -1,6 +1,6 @@
-"""What Gatehouse is compared with: services that do the same work, each with two workers, as its makers serve it.
+"""The services that Gatehouse is compared with. Each does the same work, with two workers, as its makers recommend.
 
-Each worker has at most ten connections to the database, so that all servers fit beside one another.
+Each worker has at most ten connections to the database, so that all servers can run at the same time.
 """
 
 import json
@@ -26,7 +26,7 @@ EMAIL, PASSWORD = "alice@example.com", "correct horse battery"
 
 @dataclass(frozen=True)
 class Peer:
-    """A service, how it is started on a port, and how somebody signs in: by requests that end in a token."""
+    """A service: the command that starts it on a port, and the function that signs a user in and returns the token."""
 
     name: str
     database: str
@@ -38,7 +38,7 @@ class Peer:
 
     @contextmanager
     def start(self, folder: Path, database_url: str, redis_url: str) -> Iterator[tuple[str, str]]:
-        """Serve until the end of the block; give the URL of the read and the token of who is read."""
+        """Serve until the end of the block; yield the URL of the read and a user's token."""
         port = free_port()
         stores = {"DATABASE_URL": database_url, "REDIS_URL": redis_url, "PORT": str(port)}
         environment = os.environ | stores | self.environment
@@ -55,7 +55,7 @@ class Peer:
             _check(url, token)
             yield url, token
         finally:
-            with suppress(ProcessLookupError):  # it ended by itself, which _wait has told
+            with suppress(ProcessLookupError):  # it exited early; _wait has reported it
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
@@ -77,7 +77,7 @@ def _wait(base: str, process: subprocess.Popen[bytes], log: Path) -> None:
 
 
 def _check(url: str, token: str) -> None:
-    """Fail unless the token, and nothing less, shows whose it is: else no work is measured."""
+    """Fail unless the user is returned with the token, and only with it. Otherwise no work would be measured."""
     with_token, without = _get(url, token), _get(url, "")
     if not any(name in with_token for name in (EMAIL, "somebody")) or EMAIL in without or "somebody" in without:
         raise SystemExit(f"{url} answers {with_token!r}, and without a token {without!r}")

@@ -1,4 +1,4 @@
-"""Django with djoser and simplejwt on gunicorn, with connections that stay open: `/auth/users/me/`."""
+"""Django with djoser and simplejwt on gunicorn, with persistent connections: `/auth/users/me/`."""
 
 import os
 from datetime import timedelta
@@ -35,7 +35,7 @@ settings.configure(
 )
 django.setup()
 
-from django.core.management import call_command  # noqa: E402 (only after the setup)
+from django.core.management import call_command  # noqa: E402 (the setup must come first)
 from django.core.wsgi import get_wsgi_application  # noqa: E402
 from django.urls import include, path  # noqa: E402
 

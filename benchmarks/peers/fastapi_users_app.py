@@ -68,7 +68,7 @@ class Update(schemas.BaseUserUpdate):
 @asynccontextmanager
 async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
     async with engine.begin() as connection:
-        await connection.exec_driver_sql("SELECT pg_advisory_xact_lock(1)")  # the other worker creates them as well
+        await connection.exec_driver_sql("SELECT pg_advisory_xact_lock(1)")  # both workers create the tables
         await connection.run_sync(Base.metadata.create_all)
     yield
     await engine.dispose()

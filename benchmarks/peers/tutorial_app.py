@@ -1,7 +1,7 @@
-"""The read as a Flask tutorial does it: Flask-JWT-Extended, a Redis client made for each request from a pool of
-connections, a hash as the cache.
+"""The read as a Flask tutorial implements it.
 
-Served by gunicorn with gevent: `gunicorn -k gevent -w 2 tutorial_app:app`.
+It uses Flask-JWT-Extended, a Redis client per request on a connection pool, and a Redis hash as the cache. gunicorn
+serves it with gevent: `gunicorn -k gevent -w 2 tutorial_app:app`.
 """
 
 import os
@@ -29,7 +29,7 @@ class User(db.Model):  # type: ignore[name-defined, misc]
 
 
 def create_app(database_url: str, redis_url: str) -> Flask:
-    """Return the application; its tables are created."""
+    """Create the tables and return the application."""
     app = Flask(__name__)
     app.config["SQLALCHEMY_DATABASE_URI"] = database_url.replace("postgresql://", "postgresql+psycopg://")
     app.config["JWT_SECRET_KEY"] = "a secret of the benchmark, long enough for SHA-256"

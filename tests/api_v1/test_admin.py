@@ -1,4 +1,4 @@
-"""What admins do to accounts, what nobody else can, and what not even an admin can."""
+"""What admins may do to accounts, what other users may not, and what no admin may do."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +15,7 @@ from tests.support.people import PASSWORD, People, Person, sign_up_body
 
 MISSING = 2**53
 ACCOUNT = {"id", "username", "age", "mobile", "role", "blocked", "create_time", "update_time"}
-ACTS = {  # {name: (method, what follows /admin/users/<id>, body)}
+ACTS = {  # {name: (method, path after /admin/users/<id>, body)}
     "read": ("GET", "", None),
     "block": ("POST", "/block", None),
     "unblock": ("POST", "/unblock", None),
@@ -58,7 +58,7 @@ def test_an_account_has_exactly_these_keys(people: People, act: str) -> None:
 
 @pytest.mark.stores("sqlite")
 def test_no_answer_to_an_admin_holds_what_is_stored(app: Flask, people: People) -> None:
-    """Z3: no hash, ciphertext, index or version, under any name."""
+    """Z3: a response contains no hash, ciphertext, index or version under any name."""
     admin, alice = people.admin(), people.sign_up()
     row = stored(app, alice.id)
     answers = [do(admin, act, alice.id).text for act in ("read", "promote", "demote", "block", "unblock")]
@@ -83,7 +83,7 @@ NOT_TO_BE_WRITTEN = [*User.__table__.columns.keys(), "blocked", "is_admin", "sub
 @pytest.mark.parametrize("way", BODIES)
 @pytest.mark.stores("sqlite")
 def test_a_body_writes_nothing_but_its_own_fields(app: Flask, people: People, way: str) -> None:
-    """Z2: every column posted, at the top and nested, by an admin too."""
+    """Z2: every other column is refused, at the top level and nested, for admins as well."""
     admin, alice = people.admin(), people.sign_up("alice-liddell")
     method, path, body = BODIES[way]
     before = stored(app, alice.id)
@@ -98,13 +98,13 @@ def test_a_body_writes_nothing_but_its_own_fields(app: Flask, people: People, wa
 
 @pytest.fixture
 def second(store: str, database_url: str) -> Iterator[People]:
-    """Another process of the service, as far as the stores can tell."""
+    """A second application on the same stores, like another process."""
     with stores.application(database_url, stores.cache_url(stores.PAIRS[store].cache)) as app:
         yield People(app.test_client())
 
 
 def test_who_is_demoted_is_refused_at_once(people: People) -> None:
-    """Z4: with the token that opened the door a moment ago."""
+    """Z4: a token that was accepted a moment ago is refused."""
     admin, other = people.admin(), people.admin()
     assert other.get("/admin/users").status_code == 200
     assert do(admin, "demote", other.id).get_json()["data"]["role"] == "user"
@@ -123,7 +123,7 @@ def test_who_is_promoted_is_let_in_at_once(people: People) -> None:
 @pytest.mark.parametrize(("act", "status"), [("demote", 403), ("block", 401), ("end sessions", 401), ("delete", 401)])
 @pytest.mark.stores("postgresql", "mariadb")
 def test_what_an_admin_does_bites_in_every_process(people: People, second: People, act: str, status: int) -> None:
-    """Z4, R6: the other process had just put the old state into the cache that they share."""
+    """Z4, R6: the other process has just cached the old state in the shared cache."""
     admin, other = people.admin(), people.admin()
     elsewhere = Person(second.client, other.id, other.username, other.access_token, other.refresh_token)
     assert elsewhere.get("/admin/users").status_code == 200
@@ -142,7 +142,7 @@ def test_a_refresh_does_not_bring_a_lost_role_back(people: People) -> None:
 
 @pytest.mark.parametrize("act", ["block", "demote", "delete", "delete oneself"])
 def test_the_last_admin_stays(app: Flask, people: People, act: str) -> None:
-    """Z5: a blocked admin does not count."""
+    """Z5: a blocked admin does not count as one."""
     last, blocked = people.admin(), people.admin()
     assert do(last, "block", blocked.id).status_code == 200
     response = last.delete(f"/users/{last.id}") if act == "delete oneself" else do(last, act, last.id)
@@ -154,7 +154,7 @@ def test_the_last_admin_stays(app: Flask, people: People, act: str) -> None:
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
 @pytest.mark.stores("sqlite")
 def test_an_admin_cannot_set_the_password_of_another(app: Flask, people: People, method: str) -> None:
-    """Z5, ASVS 6.4.6: and nothing else of that body is written."""
+    """Z5, ASVS 6.4.6: the request is refused, and no other field of the body is written."""
     admin, alice = people.admin(), people.sign_up("alice-liddell")
     before = stored(app, alice.id)
     body = sign_up_body("alice-pleasance", password="chosen by the admin")
@@ -165,7 +165,7 @@ def test_an_admin_cannot_set_the_password_of_another(app: Flask, people: People,
 
 @pytest.mark.stores("sqlite")
 def test_whose_account_it_is_does_not_trace_the_admin(people: People) -> None:
-    """Z3: the owner sees what was done to the account, in the export too; an admin sees by whom and from where."""
+    """Z3: the owner sees what was done, also in the export. Only admins see who did it and from where."""
     admin, alice = people.admin(), people.sign_up("alice-liddell")
     do(admin, "unblock", alice.id)
     seen, whole = (who.get(f"/audit?user_id={alice.id}").get_json()["data"]["data"][0] for who in (alice, admin))
@@ -179,7 +179,7 @@ def test_whose_account_it_is_does_not_trace_the_admin(people: People) -> None:
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
 @pytest.mark.stores("sqlite")
 def test_an_admin_may_change_the_rest(people: People, method: str) -> None:
-    """Z5: with the unchanged password in the body, as PUT wants it, and without one."""
+    """Z5: PUT with the unchanged password, and PATCH without a password."""
     admin, alice = people.admin(), people.sign_up("alice-liddell")
     body = sign_up_body("alice-pleasance", mobile="13900002222")
     if method == "PATCH":
@@ -192,7 +192,7 @@ def test_an_admin_may_change_the_rest(people: People, method: str) -> None:
 @pytest.mark.parametrize("role", ["admin", "user"])
 @pytest.mark.stores("sqlite")
 def test_nobody_but_an_admin_gives_a_role(app: Flask, people: People, role: str) -> None:
-    """Z5: `BODIES` shows that no other body can."""
+    """Z5: the tests of `BODIES` show that no other body sets a role."""
     alice, bob = people.sign_up(), people.sign_up()
     for user_id in (alice.id, bob.id, MISSING):
         assert refusal(alice.put(f"/admin/users/{user_id}/role", json={"role": role})) == (403, "forbidden")
@@ -209,7 +209,7 @@ def test_there_are_two_roles(app: Flask, people: People, role: Any) -> None:
 
 @pytest.mark.stores("sqlite")
 def test_a_blocked_user_is_answered_as_a_wrong_password_is(people: People) -> None:
-    """E1: status, headers and body, byte for byte; with the right password too."""
+    """E1: equal status, headers and body, also with the right password."""
     admin, alice, _ = people.admin(), people.sign_up("alice-liddell"), people.sign_up("bob-the-builder")
     do(admin, "block", alice.id)
     headers = {"X-Request-ID": "the-same-for-all"}
@@ -221,7 +221,7 @@ def test_a_blocked_user_is_answered_as_a_wrong_password_is(people: People) -> No
 
 
 def test_who_is_blocked_is_out_until_unblocked(people: People) -> None:
-    """Z4, R6: the old tokens stay dead."""
+    """Z4, R6: the old tokens stay refused after the unblocking."""
     admin, alice, bob = people.admin(), people.sign_up(), people.sign_up()
     assert do(admin, "block", alice.id).get_json()["data"]["blocked"] is True
     assert alice.get("/users/").status_code == alice.refresh().status_code == 401
@@ -232,7 +232,7 @@ def test_who_is_blocked_is_out_until_unblocked(people: People) -> None:
 
 
 def test_an_admin_ends_the_sessions_of_one_user(people: People) -> None:
-    """R8: any session of theirs, and of nobody else."""
+    """R8: all sessions of that user end, and no other session."""
     admin, alice, bob = people.admin(), people.sign_up(), people.sign_up()
     phone = people.log_in(alice.username)
     assert do(admin, "end sessions", alice.id).get_json()["data"] == {}

@@ -1,4 +1,4 @@
-"""The list of users: page after page without a gap, searched, filtered, and nothing else."""
+"""The list of users: complete pages, search, filters and refused parameters."""
 
 import base64
 import itertools
@@ -50,7 +50,7 @@ def admin(people: People) -> Person:
 
 @pytest.fixture
 def crowd(app: Flask, people: People, admin: Person) -> list[Person]:
-    """25 people in no order of their names, most of whom signed up in the same microsecond as others."""
+    """25 users in unsorted order. Most of them signed up in the same microsecond as others."""
     crowd = [people.sign_up(f"person-{number * 7 % 24:02d}") for number in range(24)]
     with app.app_context():
         for remainder in range(4):
@@ -61,7 +61,7 @@ def crowd(app: Flask, people: People, admin: Person) -> list[Person]:
 
 
 def test_pages_hold_everybody_once_in_order(crowd: list[Person], admin: Person) -> None:
-    """Every sort, both ways; equal times are told apart by the id."""
+    """Every sort, in both directions. Users with equal times are ordered by id."""
     everybody = page(admin, limit=100)["data"]
     assert {user["id"] for user in everybody} == {person.id for person in crowd}
     for sort in SORTS:
@@ -70,7 +70,7 @@ def test_pages_hold_everybody_once_in_order(crowd: list[Person], admin: Person) 
 
 
 def test_pages_stay_whole_while_people_come_and_go(crowd: list[Person], admin: Person, people: People) -> None:
-    """Nobody twice; nobody missing who was there all the time, though the row behind the cursor itself is deleted."""
+    """No user is listed twice, and no user who existed throughout is missing, even if the cursor's row is deleted."""
     there_all_the_time = {person.id for person in crowd}
     for sort in SORTS:
         listed: list[int] = []
@@ -86,7 +86,7 @@ def test_pages_stay_whole_while_people_come_and_go(crowd: list[Person], admin: P
 
 
 def test_a_page_has_as_many_as_asked_for(crowd: list[Person], admin: Person) -> None:
-    """And no cursor when it is the last, full or not."""
+    """The last page has no cursor, whether it is full or not."""
     sizes = {limit: [len(users) for users in pages(admin, limit=limit)] for limit in (1, 12, 24, 25, 26, 100)}
     assert sizes == {1: [1] * 25, 12: [12, 12, 1], 24: [24, 1], 25: [25], 26: [25], 100: [25]}
     assert len(page(admin)["data"]) == 25
@@ -94,7 +94,7 @@ def test_a_page_has_as_many_as_asked_for(crowd: list[Person], admin: Person) -> 
 
 @pytest.mark.stores("postgresql", "mariadb")
 def test_a_page_is_found_by_its_place_and_not_by_counting(app: Flask, crowd: list[Person], admin: Person) -> None:
-    """Page 1,000 costs what page 2 does: its SQL has no OFFSET. (SQLAlchemy writes OFFSET 0 for SQLite.)"""
+    """Page 1,000 costs as much as page 2: the SQL has no OFFSET. (SQLAlchemy writes OFFSET 0 for SQLite.)"""
     statements: list[str] = []
     with app.app_context():
         event.listen(db.engine, "before_cursor_execute", lambda *arguments: statements.append(arguments[2]))
@@ -113,17 +113,17 @@ BY_PREFIX = {
     "alice": ["Alice-Liddell", "alice_liddell"],
     "ALICE-L": ["Alice-Liddell"],
     "ａｌｉｃｅ＿": ["alice_liddell"],
-    "alice_": ["alice_liddell"],  # LIKE's wildcards are letters like any other
+    "alice_": ["alice_liddell"],  # the wildcards of LIKE are ordinary characters
     "al%": ["al%ice-liddell"],
     "al\\": ["al\\ice-liddell"],
     "%": [],
     "_": [],
-    "liddell": [],  # a prefix, not a part
-    "张": ["张三丰张", "张伟张伟"],  # in the order of names, not of sign-ups
+    "liddell": [],  # only a prefix matches
+    "张": ["张三丰张", "张伟张伟"],  # ordered by name, not by sign-up
     "张伟": ["张伟张伟"],
     "Straß": ["straße-berg"],
-    "strass": [],  # not the same name: it may be another's
-    "ΟΔΥΣ": ["ΟΔΥΣΣΕΥΣ"],  # the last sigma here is not the last one there
+    "strass": [],  # another name, which another user may have
+    "ΟΔΥΣ": ["ΟΔΥΣΣΕΥΣ"],  # the sigma at the end here is not final in the name
     "ΟΔΥΣΣΕΥΣ": ["ΟΔΥΣΣΕΥΣ"],
     "ΐκα": ["ΐκαροςικαρος"],
     "alice-liddell": ["Alice-Liddell"],
@@ -133,7 +133,7 @@ BY_PREFIX = {
 
 
 def test_people_are_found_by_how_their_names_begin(people: People, admin: Person) -> None:
-    """I3, I4: in any case and width, as names are compared everywhere."""
+    """I3, I4: in any case and width, like every comparison of usernames."""
     for name in NAMES:
         people.sign_up(name)
     assert {prefix: found(admin, username=prefix) for prefix in BY_PREFIX} == BY_PREFIX
@@ -145,14 +145,14 @@ BY_MOBILE = {
     "+86 132-0000-1111": ["alice-liddell", "bob-the-builder"],
     "0086 132 0000 1111": ["alice-liddell", "bob-the-builder"],
     "+44 7400 123456": ["white-rabbit"],
-    "07400123456": [],  # read as a number of PHONE_REGION
+    "07400123456": [],  # parsed as a number of PHONE_REGION
     "1320000111": [],
     "132000011112": [],
 }
 
 
 def test_people_are_found_by_their_whole_mobile_number(people: People, admin: Person) -> None:
-    """D2: however it is written, at sign-up and here; found by the blind index."""
+    """D2: in any notation, at sign-up and in the search; by the blind index."""
     admin.patch(f"/users/{admin.id}", json={"mobile": "13900009999"})
     people.sign_up("alice-liddell", mobile="13200001111")
     people.sign_up("bob-the-builder", mobile="+86 132 0000 1111")
@@ -195,7 +195,7 @@ BAD = [
 
 
 def test_a_bad_parameter_is_refused(admin: Person) -> None:
-    """I1, I2: alike on every store."""
+    """I1, I2: with the same response on every store."""
     answers = {query: admin.get(f"/admin/users?{query}") for query in BAD}
     assert {query[:60]: answer.status_code for query, answer in answers.items() if answer.status_code != 400} == {}
     assert {answer.get_json()["error"]["type"] for answer in answers.values()} == {"invalid_body"}
@@ -225,7 +225,7 @@ FORGED = {
 @pytest.mark.parametrize("seal", ["", "0" * 16])
 @pytest.mark.parametrize("sort", FORGED)
 def test_a_cursor_that_this_service_did_not_make_is_refused(admin: Person, sort: str, seal: str) -> None:
-    """I1: and reaches no store, which could choke on it."""
+    """I1: before it reaches a store, which could fail on it."""
     cursors = [base64.urlsafe_b64encode((seal + place).encode()).decode() for place in FORGED[sort]]
     answers = [admin.get(f"/admin/users?sort={sort}&cursor={quote(cursor)}") for cursor in cursors]
     assert [answer.status_code for answer in answers] == [400] * len(cursors)

@@ -1,4 +1,4 @@
-"""Who acts as an admin: still one when the change is made, and of the version that they have read."""
+"""Requests of an admin: the role is checked again at the change, and If-Match protects the version that was read."""
 
 from typing import Any
 
@@ -37,7 +37,7 @@ def version(app: Flask, person: Person) -> int:
 def test_who_is_no_admin_any_more_when_the_row_is_locked_changes_nothing(
     app: Flask, people: People, database_url: str, monkeypatch: pytest.MonkeyPatch, write: str, loss: str
 ) -> None:
-    """Z4, R6: between the look at the token and the change."""
+    """Z4, R6: the role is lost between the check of the token and the change."""
     people.admin()
     admin, alice = people.admin(), people.sign_up("alice-liddell")
     statement, expected = LOSSES[loss]
@@ -75,7 +75,7 @@ def test_an_admin_changes_the_version_that_they_have_read(app: Flask, people: Pe
 
 @pytest.mark.stores("sqlite", "postgresql")
 def test_an_account_with_an_unreadable_mobile_is_found_and_mended(app: Flask, people: People) -> None:
-    """D1: it is refused and logged, and keeps nobody from acting on the account."""
+    """D1: a broken ciphertext is refused and logged, and an admin can still act on the account."""
     admin, alice = people.admin(), people.sign_up()
     with app.app_context():
         db.session.execute(update(User).where(User.id == alice.id).values(mobile_ciphertext=b"\x01broken"))
@@ -91,7 +91,7 @@ def test_an_account_with_an_unreadable_mobile_is_found_and_mended(app: Flask, pe
 @pytest.mark.settings(FAILED_LOGIN_ALLOWANCE=3)
 @pytest.mark.stores("sqlite")
 def test_an_admin_who_guesses_does_not_keep_the_owner_waiting(people: People) -> None:
-    """B3, Z5: their guesses are counted, each author's apart."""
+    """B3, Z5: guesses are counted, separately for each requester."""
     admin, alice = people.admin(), people.sign_up("alice-liddell")
     guesses = [admin.patch(f"/users/{alice.id}", json={"password": f"a wrong guess {n}"}) for n in range(4)]
     assert [guess.status_code for guess in guesses] == [403, 403, 403, 429]
@@ -101,7 +101,7 @@ def test_an_admin_who_guesses_does_not_keep_the_owner_waiting(people: People) ->
 
 @pytest.mark.stores("sqlite")
 def test_an_admin_replaces_a_blocked_user_too(people: People) -> None:
-    """Z5: with the unchanged password in the body, as for any other."""
+    """Z5: with the unchanged password in the body, as for any other user."""
     admin, alice = people.admin(), people.sign_up("alice-liddell")
     do(admin, "block", alice.id)
     assert admin.put(f"/users/{alice.id}", json=sign_up_body("alice-pleasance")).status_code == 200

@@ -1,4 +1,4 @@
-"""The audit: every security event is told, in the transaction of what it tells of, to those who may know it."""
+"""The audit: each security event is recorded in the transaction of its change and shown to the users who may see it."""
 
 import json
 from collections.abc import Callable
@@ -24,13 +24,13 @@ NEW_PASSWORD = "another horse battery"
 
 @dataclass
 class Cast:
-    """Who the acts are about: alice, on two devices."""
+    """The persons of the tests: Alice on two devices, an admin, and another service."""
 
     people: People
     admin: Person
     alice: Person
     phone: Person
-    service: dict[str, str]  # the headers of another service
+    service: dict[str, str]  # the request headers of another service
     service_id: str
 
     def log_in(self, password: str) -> TestResponse:
@@ -159,7 +159,7 @@ def events(person: Person, **query: Any) -> list[dict[str, Any]]:
 
 
 def told(row: dict[str, Any], cast: Cast) -> tuple[str, str, str | None, dict[str, Any]]:
-    """Return what an event says, with names for ids."""
+    """Return event, outcome, actor and detail of a row, with names in place of ids."""
     detail = json.loads(row["detail"])
     named = detail | ({"session": "a session"} if len(detail.get("session", "")) == 32 else {})
     named |= {"client": "service"} if detail.get("client") == cast.service_id else {}
@@ -168,7 +168,7 @@ def told(row: dict[str, Any], cast: Cast) -> tuple[str, str, str | None, dict[st
 
 
 def test_every_act_leaves_its_event(app: Flask, new_cast: Callable[[], Cast]) -> None:
-    """L3, L2: one each, of whom, by whom, from where, in which request; Z5: those of admins too."""
+    """L3, L2: one event with subject, actor, address and request id. Z5: acts of admins as well."""
     for name, (act, expected) in ACTS.items():
         cast = new_cast()
         before = len(rows(app))
@@ -182,7 +182,7 @@ def test_every_act_leaves_its_event(app: Flask, new_cast: Callable[[], Cast]) ->
 
 
 def test_what_cannot_be_told_is_not_done(app: Flask, new_cast: Callable[[], Cast]) -> None:
-    """L3: the event and the change are one transaction; here the audit lost its head."""
+    """L3: the event and the change share one transaction. Here the audit's head is missing."""
     for name, (act, _) in ACTS.items():
         cast = new_cast()
         cast.session  # noqa: B018 (a read that is part of an act)
@@ -191,7 +191,7 @@ def test_what_cannot_be_told_is_not_done(app: Flask, new_cast: Callable[[], Cast
             write_audit(events)
         before = [rows(app, table) for table in ("users", "sessions", "audit_events")]
         assert act(cast).status_code == 500, name
-        if name != "use a refresh token twice":  # which rotates it first, and that is no event
+        if name != "use a refresh token twice":  # it rotates the token first, which is not an event
             assert [rows(app, table) for table in ("users", "sessions", "audit_events")] == before, name
         with app.app_context():
             write_audit(events, head)
@@ -232,7 +232,7 @@ def test_the_events_of_a_deleted_user_stay(new_cast: Callable[[], Cast]) -> None
     ],
 )
 def test_the_database_itself_refuses_to_change_an_event(app: Flask, people: People, statement: str) -> None:
-    """L3: whoever sends the statement."""
+    """L3: for every client of the database."""
     people.client.post("/api/v1/login", json={"username": people.sign_up().username, "password": "wrong"})
     before = rows(app)
     with pytest.raises(DBAPIError, match="append-only"):
@@ -241,7 +241,7 @@ def test_the_database_itself_refuses_to_change_an_event(app: Flask, people: Peop
 
 
 def test_one_reads_ones_own_events_and_nobody_elses(people: People) -> None:
-    """Z1, Z3: and those that others caused, such as a guess."""
+    """Z1, Z3: including events that others caused, such as a failed login."""
     alice, bob = people.sign_up(), people.sign_up()
     people.client.post("/api/v1/login", json={"username": alice.username, "password": "wrong"})
     bob.post("/logout")
@@ -255,7 +255,7 @@ def test_one_reads_ones_own_events_and_nobody_elses(people: People) -> None:
 
 
 def test_the_events_of_others_are_for_admins(people: People) -> None:
-    """Z1: alike to the byte, whether there is such a user or not."""
+    """Z1: identical bytes, whether the user exists or not."""
     admin, alice, bob = people.admin(), people.sign_up(), people.sign_up()
     existing, missing = (bob.get(f"/audit?user_id={user_id}") for user_id in (alice.id, 2**53))
     assert existing.status_code == missing.status_code == 403
@@ -268,7 +268,7 @@ def test_the_events_of_others_are_for_admins(people: People) -> None:
 @pytest.mark.parametrize("limit", [1, 2, 3, 4, 6, 7, 100])
 @pytest.mark.stores("sqlite", "mariadb")
 def test_pages_hold_every_event_once(people: People, limit: int) -> None:
-    """While others are added; the last page says so, full or not."""
+    """Events may be added meanwhile. The last page has no cursor, whether it is full or not."""
     alice = people.sign_up()
     for _ in range(5):
         people.log_in(alice.username)
@@ -294,7 +294,7 @@ BAD = [
 
 
 def test_a_bad_parameter_is_refused(people: People) -> None:
-    """I1, I2: alike on every store."""
+    """I1, I2: with the same response on every store."""
     admin = people.admin()
     answers = {query: admin.get(f"/audit?{query}") for query in BAD}
     assert {query[:60]: answer.status_code for query, answer in answers.items() if answer.status_code != 400} == {}
@@ -302,7 +302,7 @@ def test_a_bad_parameter_is_refused(people: People) -> None:
 
 
 def test_the_largest_numbers_are_no_bad_ones(people: People) -> None:
-    """Ids go up to 2**63 - 1, and so the document says."""
+    """Ids go up to 2**63 - 1, as the OpenAPI document states."""
     admin = people.admin()
     assert events(admin, user_id=2**63 - 1) == []
     assert events(admin, cursor=2**63 - 1) == events(admin)

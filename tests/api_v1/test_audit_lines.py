@@ -1,4 +1,4 @@
-"""The audit's log lines: one for each event that was committed, none for another, and no secret in either."""
+"""The audit's log lines: one for each committed event, none for any other, and without secrets."""
 
 import io
 import json
@@ -22,7 +22,7 @@ Lines = Callable[[], list[dict[str, Any]]]
 
 @pytest.fixture
 def lines(output: io.StringIO) -> Lines:
-    """The lines of the audit; every line of the output has to be JSON."""
+    """Return a reader of the audit's log lines. Every line of the output must be JSON."""
 
     def read() -> list[dict[str, Any]]:
         parsed = [json.loads(line) for line in output.getvalue().split("\n") if line]
@@ -37,12 +37,12 @@ def rows(app: Flask) -> list[dict[str, Any]]:
 
 
 def test_there_is_a_line_for_every_event(app: Flask, people: People, lines: Lines) -> None:
-    """L2: time in UTC, event, outcome, actor, subject, address and request, the same as in the row."""
+    """L2: the time in UTC, and the event, outcome, actor, subject, address and request id of the row."""
     alice = people.sign_up()
     people.client.post("/api/v1/login", json={"username": alice.username, "password": "wrong"})
     response = alice.post("/logout")
     assert {line["address"] for line in lines()} == {"127.0.0.1"}
-    assert {row["address"] for row in rows(app)} == {"127.0.0.0/24"}  # what is kept for ever tells of nobody
+    assert {row["address"] for row in rows(app)} == {"127.0.0.0/24"}  # rows are kept for ever: they identify nobody
     told = ("event", "outcome", "actor_id", "subject_id", "session_id", "detail")
     assert [[line[name] for name in told] for line in lines()] == [[row[name] for name in told] for row in rows(app)]
     last = lines()[-1]
@@ -55,7 +55,7 @@ def test_there_is_a_line_for_every_event(app: Flask, people: People, lines: Line
 @pytest.mark.parametrize("ending", ["\n", "\r\n", "\r", "\u2028", "\x85", "\x0b"])
 @pytest.mark.stores("sqlite")
 def test_nobody_forges_a_line(app: Flask, people: People, output: io.StringIO, lines: Lines, ending: str) -> None:
-    """L2: a line break in an address, which a proxy forwards as it came, stays within its line."""
+    """L2: a line break in an address that a proxy forwards unchanged stays within its log line."""
     evil = f'x{ending}{{"event": "user.delete", "subject_id": 1}}'
     people.client.post("/api/v1/users/", json=sign_up_body(), environ_overrides={"REMOTE_ADDR": evil})
     assert [(line["event"], line["address"]) for line in lines()] == [("user.sign_up", evil)]
@@ -66,7 +66,7 @@ def test_nobody_forges_a_line(app: Flask, people: People, output: io.StringIO, l
 @pytest.mark.parametrize("given", ["short", "a" * 65, "with space", 'quote"quote', "né-à-quatre"])
 @pytest.mark.stores("sqlite")
 def test_a_request_id_is_a_plain_word(app: Flask, people: People, given: str) -> None:
-    """L2: what a client calls its request is believed only when it is one."""
+    """L2: a client's request id is used only if it is valid."""
     people.client.post("/api/v1/users/", json=sign_up_body(), headers={"X-Request-ID": given})
     assert rows(app)[0]["request_id"].isalnum()
 
@@ -74,14 +74,14 @@ def test_a_request_id_is_a_plain_word(app: Flask, people: People, given: str) ->
 @pytest.mark.settings(LOG_LEVEL="ERROR")
 @pytest.mark.stores("sqlite")
 def test_no_level_silences_the_audit(people: People, output: io.StringIO, lines: Lines) -> None:
-    """L2: and nothing else is told."""
+    """L2: with LOG_LEVEL=ERROR, the audit's lines are written and no others."""
     people.sign_up()
     assert [line["event"] for line in lines()] == ["user.sign_up"]
     assert output.getvalue().count("\n") == 1
 
 
 def test_what_is_rolled_back_is_told_nowhere(app: Flask, lines: Lines) -> None:
-    """L3: not with the next event of the same thread either."""
+    """L3: also not together with the next event of the same thread."""
 
     @transactional
     def fail() -> None:
@@ -97,7 +97,7 @@ def test_what_is_rolled_back_is_told_nowhere(app: Flask, lines: Lines) -> None:
 
 
 def test_a_commit_that_fails_is_told_nowhere(app: Flask, people: People, lines: Lines) -> None:
-    """L3: the place of the next event is taken, so the database refuses the commit of a sign-up."""
+    """L3: the id of the next event is taken, so the database refuses the commit of a sign-up."""
     alice = people.sign_up("alice-liddell")
     with app.app_context():
         blank = {"event": "planted", "outcome": "success", "detail": "{}", "hash": bytes(32)}
@@ -114,7 +114,7 @@ def test_a_commit_that_fails_is_told_nowhere(app: Flask, people: People, lines: 
 
 @pytest.mark.settings(JWT_REFRESH_ROTATION=True, REFRESH_REUSE_GRACE=0)
 def test_no_secret_is_told(app: Flask, people: People, output: io.StringIO) -> None:
-    """L1: passwords, right and wrong; mobile numbers; tokens; what is stored of them."""
+    """L1: right and wrong passwords, mobile numbers, tokens, and their stored forms."""
     passwords = ["canary password 1", "canary password 2", "canary password 3", "canary-mistyped"]
     admin, alice = people.admin(), people.sign_up(password=passwords[0], mobile="13277776666")
     people.client.post("/api/v1/login", json={"username": alice.username, "password": passwords[3]})

@@ -1,4 +1,4 @@
-"""The cache as a client meets it: faster, and never wrong."""
+"""The cache as clients see it: faster responses, never wrong ones."""
 
 import sys
 import threading
@@ -31,7 +31,7 @@ def mobile(number: int) -> str:
 
 
 def keys(app: Flask, person: Person) -> tuple[str, str]:
-    """Return the cache keys of a person and of the session that the person's token is of."""
+    """Return the cache keys of a person and of the session of the person's token."""
     with app.app_context():
         claims = jwt.decode(person.access_token, options={"verify_signature": False})
         return user_key(person.id), session_key(person.id, claims["sid"])
@@ -55,7 +55,7 @@ def forget(app: Flask, person: Person) -> None:
 
 @contextmanager
 def statements(app: Flask) -> Iterator[list[str]]:
-    """Collect what is asked of the database."""
+    """Collect the SQL statements of the block."""
     asked: list[str] = []
     with app.app_context():
         engine = db.engine
@@ -72,7 +72,7 @@ def statements(app: Flask) -> Iterator[list[str]]:
 
 @contextmanager
 def application_through_proxy(app: Flask, database_url: str) -> Iterator[tuple[Proxy, Flask]]:
-    """Give a second application on the same stores, which reaches Redis by a proxy and waits for it."""
+    """Yield a second application on the same stores that reaches Redis through a proxy, with a long timeout."""
     with (
         through_proxy(settings(app).REDIS_URL) as (proxy, url),
         stores.application(database_url, "", REDIS_URL=url, REDIS_TIMEOUT=5) as second,
@@ -80,7 +80,7 @@ def application_through_proxy(app: Flask, database_url: str) -> Iterator[tuple[P
         yield proxy, second
 
 
-# What may lie under Alice's keys, by whatever fault.
+# Wrong entries under Alice's keys.
 Planted = Callable[[Flask, Person, Person], tuple[str, int, str]]
 PLANTED: dict[str, Planted] = {
     "another user": lambda app, alice, bob: (keys(app, alice)[0], *entry(app, keys(app, bob)[0])),
@@ -95,7 +95,7 @@ PLANTED: dict[str, Planted] = {
 
 @pytest.mark.parametrize("planted", PLANTED.values(), ids=PLANTED)
 def test_each_reads_themselves_whatever_the_cache_holds(app: Flask, people: People, planted: Planted) -> None:
-    """K1: and the wrong entry is dropped; the miss that finds nothing there fills the place."""
+    """K1: a wrong entry is dropped, and a later miss fills the cache again."""
     alice, bob = people.sign_up("alice-liddell"), people.sign_up()
     plant(app, *planted(app, alice, bob))
     first, second, third = (alice.get("/users/").get_json()["data"] for _ in range(3))
@@ -123,7 +123,7 @@ def test_a_logout_is_not_in_the_cache_alone(app: Flask, people: People) -> None:
 
 @with_redis
 def test_every_key_in_redis_has_an_end(app: Flask, people: People) -> None:
-    """K3: jittered, so that what was stored together does not end together."""
+    """K3: with jitter, so that entries stored together do not expire together."""
     alice, bob = people.sign_up(), people.sign_up()
     people.log_in(alice.username)
     for response in (alice.refresh(), alice.put(f"/users/{alice.id}", json=sign_up_body()), alice.post("/logout")):
@@ -132,7 +132,7 @@ def test_every_key_in_redis_has_an_end(app: Flask, people: People) -> None:
     with redis.Redis.from_url(settings(app).REDIS_URL, decode_responses=True) as server:
         lives = {key: server.pttl(key) for key in server.scan_iter()}
     cached = [life for key, life in lives.items() if "{u:" in key]
-    assert len(cached) == 5 < len(lives)  # two users, three sessions, and what the limits count
+    assert len(cached) == 5 < len(lives)  # two users, three sessions, and the counters of the rate limits
     assert all(life > 0 for life in lives.values())
     assert len(set(cached)) > 1
     assert max(cached) <= 60_000
@@ -168,7 +168,7 @@ def test_a_hundred_requests_on_a_cold_key_are_one_query(
     app: Flask, people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """K6."""
-    monkeypatch.setattr(caching, "_FILL_WAIT", 30)  # this machine may be slow
+    monkeypatch.setattr(caching, "_FILL_WAIT", 30)  # the machine may be slow
     alice = people.sign_up()
     forget(app, alice)
     start = threading.Barrier(100)
@@ -184,7 +184,7 @@ def test_a_hundred_requests_on_a_cold_key_are_one_query(
 
 @pytest.fixture
 def restless() -> Iterator[None]:
-    """Let threads take turns all the time, so that more orders of events come up."""
+    """Switch threads as often as possible, so that more interleavings occur."""
     usual = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     yield
@@ -193,7 +193,7 @@ def restless() -> Iterator[None]:
 
 @pytest.mark.usefixtures("restless")
 def test_after_an_update_nobody_reads_what_was_before(app: Flask, people: People) -> None:
-    """K4: however a PUT races with readers, each of whom misses and fills the cache."""
+    """K4: a PUT races with readers that miss and fill the cache."""
     alice = people.sign_up()
     devices = [people.log_in(alice.username) for _ in range(8)]
 
@@ -216,7 +216,7 @@ def test_after_an_update_nobody_reads_what_was_before(app: Flask, people: People
 @with_redis
 @pytest.mark.parametrize("write", ["patch", "delete", "logout"])
 def test_a_slow_reader_never_puts_the_old_row_back(app: Flask, people: People, database_url: str, write: str) -> None:
-    """K4, K7: its write to the cache is held back until the other one is done."""
+    """K4, K7: the reader's cache write is delayed until the change is complete."""
     alice = people.sign_up()
     writes: dict[str, Callable[[], object]] = {
         "patch": lambda: alice.patch(f"/users/{alice.id}", json={"mobile": mobile(7)}),

@@ -1,4 +1,4 @@
-"""I8, cookie mode: tokens that no script can read, and a proof that a page of ours sends what changes something."""
+"""I8, cookie mode: tokens that scripts cannot read, and a CSRF token for every request that changes something."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from tests.support.forge import claims_of, told
+from tests.support.forge import claims_of, verdict
 from tests.support.people import BIRTH, PASSWORD, bearer, sign_up_body
 
 pytestmark = [pytest.mark.stores("sqlite"), pytest.mark.settings(JWT_TOKEN_LOCATION=["headers", "cookies"])]
@@ -29,7 +29,7 @@ def cookie(client: FlaskClient, name: str) -> str:
 
 
 def proof(client: FlaskClient) -> dict[str, str]:
-    """Return what a page of ours adds to a request that changes something."""
+    """Return the CSRF header that a page adds to a request that changes something."""
     return {"X-CSRF-Token": cookie(client, CSRF)}
 
 
@@ -38,7 +38,7 @@ def outcome(response: TestResponse) -> tuple[int, str | None]:
 
 
 def set_cookies(response: TestResponse) -> dict[str, set[str]]:
-    """Return {name: attributes} of the cookies that an answer sets."""
+    """Return {name: attributes} of the cookies that a response sets."""
     cookies = {}
     for header in response.headers.getlist("Set-Cookie"):
         first, *attributes = header.split("; ")
@@ -47,7 +47,7 @@ def set_cookies(response: TestResponse) -> dict[str, set[str]]:
 
 
 def test_every_cookie_is_bound_to_this_host_and_hidden_from_scripts(client: FlaskClient) -> None:
-    """I8: of `__Host-` a browser takes only Secure, Path=/ and no Domain; the CSRF token alone a page may read."""
+    """I8: `__Host-` requires Secure, Path=/ and no Domain. Only the CSRF token is readable by a page."""
     safe = {"Secure", "Path=/", "SameSite=Strict"}
     expected = {ACCESS: safe | {"HttpOnly"}, REFRESH: safe | {"HttpOnly"}, CSRF: safe}
     assert set_cookies(sign_up(client)) == expected
@@ -56,7 +56,7 @@ def test_every_cookie_is_bound_to_this_host_and_hidden_from_scripts(client: Flas
 
 
 def test_no_body_holds_a_token(client: FlaskClient) -> None:
-    """I8: what a script could read there, it could send away."""
+    """I8: a script could read a token in a body and send it away."""
     signed_up = sign_up(client)
     refreshed = client.post("/api/v1/refresh", headers=proof(client))
     assert set(signed_up.get_json()["data"]) == {"id", "username", "age", "mobile"}
@@ -66,7 +66,7 @@ def test_no_body_holds_a_token(client: FlaskClient) -> None:
 
 
 def test_a_browser_reads_refreshes_and_logs_out(client: FlaskClient) -> None:
-    """I8: with nothing but its cookies, and the header where something changes."""
+    """I8: with its cookies alone, plus the CSRF header on requests that change something."""
     sign_up(client)
     first = cookie(client, ACCESS)
     assert client.get("/api/v1/users/").get_json()["data"]["username"] == "alice-liddell"
@@ -79,7 +79,7 @@ def test_a_browser_reads_refreshes_and_logs_out(client: FlaskClient) -> None:
 
 
 def test_who_ends_the_session_that_they_use_loses_its_cookies(client: FlaskClient) -> None:
-    """I8: as a logout does; to end another session leaves them."""
+    """I8: like a logout. Ending another session keeps them."""
     sign_up(client)
     first = claims_of(cookie(client, ACCESS))["sid"]
     client.post("/api/v1/login", json={"username": "alice-liddell", "password": PASSWORD})
@@ -99,7 +99,7 @@ def test_who_deletes_their_account_loses_its_cookies(client: FlaskClient) -> Non
 
 @pytest.mark.settings(JWT_TOKEN_LOCATION=["headers", "cookies"], JWT_REFRESH_ROTATION=True)
 def test_a_rotation_replaces_the_cookie(client: FlaskClient) -> None:
-    """R1: as it replaces the token in a body."""
+    """R1: as it replaces the token in a body without cookie mode."""
     sign_up(client)
     first = cookie(client, REFRESH)
     response = client.post("/api/v1/refresh", headers=proof(client))
@@ -131,7 +131,7 @@ CHANGES: dict[str, tuple[str, str, Any]] = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_change_needs_the_proof_of_its_own_session(app: Flask, client: FlaskClient, change: str) -> None:
-    """I8: missing, empty, wrong, another session's or elsewhere than in the header: 403, and all is as before."""
+    """I8: a CSRF token that is missing, empty, wrong, of another session or not in the header: 403, no change."""
     method, path, body = CHANGES[change]
     user_id = sign_up(client).get_json()["data"]["id"]
     other = app.test_client()
@@ -160,7 +160,7 @@ def test_a_change_needs_the_proof_of_its_own_session(app: Flask, client: FlaskCl
 
 
 def test_the_proof_dies_with_its_session(client: FlaskClient) -> None:
-    """I8: a CSRF token that was seen in an earlier session of the same user is of no use in the next."""
+    """I8: a CSRF token of an earlier session of the same user is refused in the next session."""
     sign_up(client)
     earlier = proof(client)
     client.post("/api/v1/login", json={"username": "alice-liddell", "password": PASSWORD})
@@ -168,7 +168,7 @@ def test_the_proof_dies_with_its_session(client: FlaskClient) -> None:
 
 
 def test_a_form_of_another_site_cannot_log_a_browser_in(client: FlaskClient) -> None:
-    """I8, login CSRF: an HTML form sends none of the media types of ours, so no cookie of a stranger's is ever set."""
+    """I8, login CSRF: an HTML form cannot send the login's media type, so it cannot set another account's cookies."""
     sign_up(client)
     body = f'{{"username":"alice-liddell","password":"{PASSWORD}"}}'
     for media_type in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"):
@@ -178,12 +178,12 @@ def test_a_form_of_another_site_cannot_log_a_browser_in(client: FlaskClient) -> 
 
 
 def test_a_header_goes_before_a_cookie_and_needs_no_proof(app: Flask, client: FlaskClient) -> None:
-    """I8, T10: a browser adds no Authorization by itself; and the two are never mixed."""
+    """I8, T10: browsers never add Authorization on their own. Header and cookie are never mixed."""
     sign_up(client)
     own = cookie(client, ACCESS)
     assert client.delete("/api/v1/sessions", headers=bearer(own)).status_code == 200
-    assert told(client.get("/api/v1/users/", headers=bearer("x" + own)))[0] == 401
-    assert told(client.get("/api/v1/users/", headers={"Authorization": ""}))[0] == 401
+    assert verdict(client.get("/api/v1/users/", headers=bearer("x" + own)))[0] == 401
+    assert verdict(client.get("/api/v1/users/", headers={"Authorization": ""}))[0] == 401
     other = app.test_client()
     sign_up(other, "bob-the-builder")
     read = client.get("/api/v1/users/", headers=bearer(cookie(other, ACCESS)))
@@ -191,7 +191,7 @@ def test_a_header_goes_before_a_cookie_and_needs_no_proof(app: Flask, client: Fl
 
 
 def test_a_cookie_holds_only_its_own_kind(app: Flask, client: FlaskClient) -> None:
-    """T6: an access token is no refresh token, in a cookie either; and no other cookie is read."""
+    """T6: an access token is not accepted as a refresh token, or the reverse. No other cookie is read."""
     sign_up(client)
     access, refresh = cookie(client, ACCESS), cookie(client, REFRESH)
     swapped = app.test_client()
@@ -207,7 +207,7 @@ def test_a_cookie_holds_only_its_own_kind(app: Flask, client: FlaskClient) -> No
 
 @pytest.mark.settings(JWT_TOKEN_LOCATION=["headers"])
 def test_cookies_are_off_by_default(app: Flask, client: FlaskClient) -> None:
-    """I8: then none is set, and none is read."""
+    """I8: no cookie is set, and none is read."""
     response = sign_up(client)
     assert "Set-Cookie" not in response.headers
     client.set_cookie(ACCESS, response.get_json()["data"]["access_token"])

@@ -1,4 +1,4 @@
-"""ETag and If-Match on users: nobody overwrites what they have not read (RFC 9110, 13.1.1)."""
+"""ETag and If-Match on users: no client overwrites a version that it has not read (RFC 9110, 13.1.1)."""
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -45,13 +45,13 @@ def stored(app: Flask, person: Person) -> User | None:
 
 
 def is_done(app: Flask, person: Person, method: str) -> bool:
-    """Whether the change is in the database."""
+    """Return True if the change is in the database."""
     user = stored(app, person)
     return user is None if method == "DELETE" else bool(user and user.age == 44)
 
 
 def test_every_answer_with_a_user_names_its_version(people: People) -> None:
-    """N2: from the cache or not, read or written, by the user or an admin: one version, one strong tag."""
+    """N2: one strong ETag per version, cached or not, read or written, for the user and for an admin."""
     alice, admin = people.sign_up("alice-liddell"), people.admin()
     path = f"/users/{alice.id}"
     read = [alice.get("/users/"), alice.get(path), admin.get(path), admin.get(f"/admin/users/{alice.id}")]
@@ -67,7 +67,7 @@ def test_every_answer_with_a_user_names_its_version(people: People) -> None:
 
 @pytest.mark.parametrize("method", ACTS)
 def test_a_stale_if_match_is_refused(app: Flask, people: People, method: str) -> None:
-    """N2: the change that was not seen is not lost."""
+    """N2: a change that the client has not seen is not lost."""
     alice = people.sign_up("alice-liddell")
     read = etag_of(alice)
     alice.patch(f"/users/{alice.id}", json={"info": {"age": 33}})
@@ -83,7 +83,7 @@ def test_a_stale_if_match_is_refused(app: Flask, people: People, method: str) ->
 def test_a_current_a_universal_and_no_if_match_pass(
     app: Flask, people: People, method: str, if_match: str | None
 ) -> None:
-    """N2: without If-Match the last one to write wins, as in the tutorial."""
+    """N2: without If-Match the last write wins, as in the tutorial."""
     alice = people.sign_up("alice-liddell")
     current = etag_of(alice)
     sent = {"the current one": current, "one of several": f'"0", {current}'}.get(str(if_match), if_match)
@@ -116,7 +116,7 @@ NO_MATCH = {
 def test_what_is_not_the_current_tag_to_the_byte_does_not_match(
     app: Flask, people: People, method: str, if_match: str
 ) -> None:
-    """N2, I1: RFC 9110, 8.8.3.2: the comparison is strong."""
+    """N2, I1: the comparison is strong (RFC 9110, 8.8.3.2)."""
     alice = people.sign_up("alice-liddell")
     current = etag_of(alice)
     sent = if_match.format(current=current, bare=current.strip('"'))
@@ -126,7 +126,7 @@ def test_what_is_not_the_current_tag_to_the_byte_does_not_match(
 
 @pytest.mark.stores("sqlite")
 def test_a_stale_if_match_tells_nothing_of_another_account(people: People) -> None:
-    """N2, Z1: who may not, is told so first."""
+    """N2, Z1: the permission is checked before the version."""
     alice, bob = people.sign_up("alice-liddell"), people.sign_up("bob-the-builder")
     answers = [
         alice.patch(f"/users/{user_id}", json=ACTS["PATCH"], headers={"If-Match": '"0"'})
@@ -136,7 +136,7 @@ def test_a_stale_if_match_tells_nothing_of_another_account(people: People) -> No
 
 
 def test_of_twenty_parallel_changes_of_one_version_one_is_made(app: Flask, people: People) -> None:
-    """N2: and the others are told that they read something older."""
+    """N2: the others get 412."""
     alice = people.sign_up("alice-liddell")
     headers = bearer(alice.access_token) | {"If-Match": etag_of(alice)}
     barrier = Barrier(20)
@@ -156,7 +156,7 @@ def test_of_twenty_parallel_changes_of_one_version_one_is_made(app: Flask, peopl
 
 
 def test_an_etag_of_before_a_change_by_another_path_is_stale(people: People) -> None:
-    """N2: a new password is a new version too."""
+    """N2: a new password makes a new version as well."""
     alice = people.sign_up("alice-liddell")
     read = etag_of(alice)
     alice.post("/password", json={"current_password": PASSWORD, "new_password": PASSWORD + "!"})

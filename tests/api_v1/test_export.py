@@ -1,4 +1,4 @@
-"""What is held about a person, told to that person; and what is left of who is deleted."""
+"""The export of a user's data, and what remains after a deletion."""
 
 import pytest
 from flask import Flask
@@ -11,7 +11,7 @@ FORBIDDEN = (403, "forbidden")
 
 
 def test_one_gets_everything_that_is_held(app: Flask, people: People) -> None:
-    """GDPR, articles 15 and 20: the account, each session, each event; of the password nothing."""
+    """GDPR, articles 15 and 20: the account, each session and each event, without the password hash."""
     alice, bob = people.sign_up("alice-liddell"), people.sign_up("bob-the-builder")
     with app.app_context():
         signed_up = db.session.scalar(text("SELECT request_id FROM audit_events WHERE id = 1"))
@@ -36,7 +36,7 @@ def test_one_gets_everything_that_is_held(app: Flask, people: People) -> None:
 
 @pytest.mark.stores("sqlite")
 def test_only_oneself_with_a_fresh_token_or_an_admin_may(people: People) -> None:
-    """Z1, R9: another's is forbidden, whether there is one or not."""
+    """Z1, R9: another user's export is forbidden, whether the user exists or not."""
     alice, bob, admin = people.sign_up(), people.sign_up(), people.admin()
     stale = alice.refresh().get_json()["data"]["access_token"]
     told = alice.get(f"/users/{alice.id}/export", token=stale)
@@ -50,7 +50,7 @@ def test_only_oneself_with_a_fresh_token_or_an_admin_may(people: People) -> None
 
 @pytest.mark.stores("sqlite")
 def test_an_admin_who_acted_is_not_traced_by_it(people: People) -> None:
-    """Z5: neither who acted, nor from where, nor in which request."""
+    """Z5: the export hides who acted, from where and in which request."""
     alice, admin = people.sign_up(), people.admin()
     act = admin.patch(f"/users/{alice.id}", json={"info": {"age": 30}}).headers["X-Request-ID"]
     event = alice.get(f"/users/{alice.id}/export").get_json()["data"]["audit"][0]
@@ -60,7 +60,7 @@ def test_an_admin_who_acted_is_not_traced_by_it(people: People) -> None:
 
 
 def test_of_who_is_deleted_only_pseudonyms_are_left(app: Flask, people: People) -> None:
-    """GDPR, article 17: no table holds the name, the number, the whole address or the device; ids are given once."""
+    """GDPR, article 17: no table has the name, number, full address or device; ids are never reused."""
     alice = people.sign_up("alice-liddell", mobile="13255556666")
     people.client.environ_base |= {"HTTP_USER_AGENT": "a very rare device", "REMOTE_ADDR": "203.0.113.77"}
     people.log_in("alice-liddell")

@@ -1,4 +1,4 @@
-"""Fresh tokens: what an account could be taken over by asks for a token that comes straight from a login."""
+"""Fresh tokens: changes that could take over an account require an access token from a login."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ def whole(person: Person, **changes: Any) -> dict[str, Any]:
 
 
 def make_stale(person: Person) -> Person:
-    """Leave the person with an access token out of a refresh."""
+    """Replace the person's access token by one from a refresh."""
     data = person.refresh().get_json()["data"]
     person.access_token, person.refresh_token = data["access_token"], data.get("refresh_token", person.refresh_token)
     return person
@@ -38,7 +38,7 @@ def stored(app: Flask, person: Person) -> User | None:
         return db.session.get(User, person.id)
 
 
-# What asks for a fresh token: the method, the path, and the body that changes something.
+# Requests that require a fresh token: the method, the path, and the changes of the body.
 GUARDED: dict[str, tuple[str, str, dict[str, Any] | None]] = {
     "delete the account": ("DELETE", "/users/{id}", None),
     "POST a password": ("POST", "/password", {"current_password": PASSWORD, "new_password": NEW_PASSWORD}),
@@ -49,7 +49,7 @@ GUARDED: dict[str, tuple[str, str, dict[str, Any] | None]] = {
     "PATCH a mobile": ("PATCH", "/users/{id}", {"mobile": "13200002222"}),
     "PATCH a mobile and an age": ("PATCH", "/users/{id}", {"mobile": "13200002222", "info": {"age": 44}}),
 }
-# What does not: it leaves the password and the mobile number as they are.
+# Requests that do not: the password and the mobile number stay unchanged.
 FREE: dict[str, tuple[str, dict[str, Any]]] = {
     "PUT the same": ("PUT", {}),
     "PUT a name": ("PUT", {"username": "alice-pleasance"}),
@@ -73,7 +73,7 @@ def do(person: Person, act: str) -> TestResponse:
 @pytest.mark.parametrize("act", GUARDED)
 @pytest.mark.stores("sqlite", "mariadb")
 def test_a_stale_token_is_asked_to_log_in_again(app: Flask, people: People, act: str, rotation: bool) -> None:
-    """R9, P6: RFC 9470, 3; nothing has changed, and the token is good for all else."""
+    """R9, P6: RFC 9470, 3. Nothing changes, and the token stays valid for other requests."""
     change_settings(app, JWT_REFRESH_ROTATION=rotation)
     alice = make_stale(people.sign_up("alice-liddell"))
     before = stored(app, alice)
@@ -91,7 +91,7 @@ def test_a_stale_token_is_asked_to_log_in_again(app: Flask, people: People, act:
 @pytest.mark.parametrize("act", GUARDED)
 @pytest.mark.stores("sqlite", "mariadb")
 def test_a_token_straight_from_a_login_passes(app: Flask, people: People, act: str, way: str) -> None:
-    """R9: and a refresh of the same session does not take that away."""
+    """R9: a refresh of the same session does not make the login's token stale."""
     alice = people.sign_up("alice-liddell")
     if way != "sign-up":
         alice = people.log_in("alice-liddell")
@@ -108,7 +108,7 @@ def test_a_token_straight_from_a_login_passes(app: Flask, people: People, act: s
 @pytest.mark.parametrize("act", FREE)
 @pytest.mark.stores("sqlite", "mariadb")
 def test_a_stale_token_may_change_all_but_password_and_mobile(people: People, act: str) -> None:
-    """R9: the tutorial's client, which puts the whole user with a refreshed token, works."""
+    """R9: the tutorial's client works. It sends the whole user with a refreshed token."""
     alice = make_stale(people.sign_up("alice-liddell"))
     method, body = FREE[act]
     sent = whole(alice, **body) if method == "PUT" else body
@@ -121,7 +121,7 @@ def test_a_stale_token_may_change_all_but_password_and_mobile(people: People, ac
 @pytest.mark.parametrize("rotation", [False, True])
 @pytest.mark.stores("sqlite")
 def test_no_chain_of_refreshes_makes_a_token_fresh(app: Flask, people: People, rotation: bool) -> None:
-    """R9: assurance only falls."""
+    """R9: a refresh can only lower the assurance."""
     change_settings(app, JWT_REFRESH_ROTATION=rotation)
     alice = people.sign_up()
     is_fresh = []
@@ -133,7 +133,7 @@ def test_no_chain_of_refreshes_makes_a_token_fresh(app: Flask, people: People, r
 
 @pytest.mark.stores("sqlite")
 def test_an_admin_too_needs_a_fresh_token(app: Flask, people: People) -> None:
-    """R9: to delete another's account or to change another's mobile number."""
+    """R9: to delete another account, or to change its mobile number."""
     alice, admin = people.sign_up("alice-liddell"), make_stale(people.admin())
     assert told(admin.delete(f"/users/{alice.id}")) == REFUSED
     assert told(admin.patch(f"/users/{alice.id}", json={"mobile": "13200002222"})) == REFUSED
@@ -142,7 +142,7 @@ def test_an_admin_too_needs_a_fresh_token(app: Flask, people: People) -> None:
 
 @pytest.mark.stores("sqlite")
 def test_a_stale_token_of_another_learns_nothing(people: People) -> None:
-    """Z1: not allowed comes before not fresh."""
+    """Z1: the permission is checked before the freshness."""
     alice, bob = people.sign_up("alice-liddell"), make_stale(people.sign_up("bob-the-builder"))
     answers = [bob.delete(f"/users/{user_id}") for user_id in (alice.id, alice.id + 1000)]
     assert [told(answer) for answer in answers] == [(403, "forbidden")] * 2
@@ -156,7 +156,7 @@ def guess(person: Person, method: str, password: str) -> TestResponse:
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
 @pytest.mark.settings(FAILED_LOGIN_ALLOWANCE=3)
 def test_a_stale_token_does_not_guess_the_password_uncounted(people: People, method: str) -> None:
-    """B2: its answer tells a right password from a wrong one, so it counts as a login does."""
+    """B2: the response tells a right password from a wrong one, so it counts like a login."""
     alice = make_stale(people.sign_up("alice-liddell"))
     for number in range(3):
         assert told(guess(alice, method, f"guess number {number}")) == REFUSED
@@ -166,7 +166,7 @@ def test_a_stale_token_does_not_guess_the_password_uncounted(people: People, met
 @pytest.mark.settings(FAILED_LOGIN_ALLOWANCE=3)
 @pytest.mark.stores("sqlite", "postgresql")
 def test_the_right_password_in_an_update_starts_the_count_anew(people: People) -> None:
-    """B2: a client that puts the whole user again and again is no guesser."""
+    """B2: a client that sends the whole user repeatedly is not guessing."""
     alice = make_stale(people.sign_up("alice-liddell"))
     for _ in range(5):
         assert told(guess(alice, "PUT", PASSWORD)) == (200, None)
@@ -175,7 +175,7 @@ def test_the_right_password_in_an_update_starts_the_count_anew(people: People) -
 @pytest.mark.settings(FAILED_LOGIN_ALLOWANCE=3)
 @pytest.mark.stores("sqlite")
 def test_an_admin_does_not_guess_anothers_password_uncounted(people: People) -> None:
-    """B2, Z5: an admin may not set it, and the answer would tell it."""
+    """B2, Z5: an admin may not set it, but the response would tell a right guess."""
     alice, admin = people.sign_up("alice-liddell"), people.admin()
     for number in range(3):
         body = {"password": f"guess number {number}"}

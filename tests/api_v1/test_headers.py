@@ -1,4 +1,4 @@
-"""I6, I7, I9: the headers of every answer, other origins, and methods."""
+"""I6, I7, I9: the headers of every response, CORS, and methods."""
 
 import re
 from typing import Any
@@ -46,7 +46,7 @@ ANSWERS: list[tuple[int, str, str, dict[str, Any]]] = [
 
 
 def plain(app: Flask) -> FlaskClient:
-    """Return a client that holds nothing against the document, which says nothing of HEAD."""
+    """Return a client that does not check responses against the OpenAPI document, which does not describe HEAD."""
     return FlaskClient(app)
 
 
@@ -65,8 +65,8 @@ def test_every_answer_has_the_security_headers(
     response = plain(app).open(path, method=method, **request_)
     assert response.status_code == status
     check(response)
-    if method != "OPTIONS":  # Flask's own, with an empty body
-        assert response.content_type == "application/json"  # RFC 8259, 8.1: always UTF-8, and no parameter for it
+    if method != "OPTIONS":  # Flask answers it, with an empty body
+        assert response.content_type == "application/json"  # RFC 8259, 8.1: always UTF-8, without a charset parameter
 
 
 def test_the_refusals_of_a_person_have_them_too(people: People) -> None:
@@ -129,7 +129,7 @@ def test_a_request_keeps_the_id_that_it_came_with(client: FlaskClient, given: st
 
 @pytest.mark.parametrize("given", ["", "short", "x" * 65, "with space", 'a"b"c"d"', "éééééééé", "%0d%0aSet-Cookie"])
 def test_an_id_that_is_none_is_replaced(client: FlaskClient, given: str) -> None:
-    """L2: nobody writes into the log through it."""
+    """L2: a request id cannot inject text into the log."""
     ids = [client.get("/nowhere", headers={"X-Request-ID": given}).headers["X-Request-ID"] for _ in range(2)]
     assert ids[0] != ids[1]
     assert all(re.fullmatch(r"[0-9a-f]{16}", name) for name in ids)
@@ -166,7 +166,7 @@ def allowed(response: TestResponse) -> dict[str, str]:
 @cors
 @pytest.mark.parametrize("origin", FOREIGN)
 def test_an_origin_that_is_not_listed_to_the_letter_gets_nothing(client: FlaskClient, origin: str) -> None:
-    """I7: no suffix, prefix, port, scheme, case or pattern; on an answer, an error and a preflight."""
+    """I7: no suffix, prefix, port, scheme, case or pattern matches, for a response, an error or a preflight."""
     preflight = {"Origin": origin, "Access-Control-Request-Method": "PUT"}
     assert allowed(client.get("/healthz", headers={"Origin": origin})) == {}
     assert allowed(client.get("/nowhere", headers={"Origin": origin})) == {}
@@ -176,7 +176,7 @@ def test_an_origin_that_is_not_listed_to_the_letter_gets_nothing(client: FlaskCl
 @cors
 @pytest.mark.parametrize("origin", [OURS, "http://[::1]:3000"])
 def test_a_listed_origin_may_read_answers_and_errors(client: FlaskClient, origin: str) -> None:
-    """I7: without credentials, because no cookie speaks for anybody."""
+    """I7: without credentials, because no cookie authenticates."""
     for path in ("/healthz", "/nowhere", "/api/v1/users/"):
         response = client.get(path, headers={"Origin": origin})
         exposed = {"Access-Control-Expose-Headers": "ETag, Retry-After, WWW-Authenticate, X-Request-ID"}
@@ -195,7 +195,7 @@ def test_a_listed_origin_may_send_a_token(client: FlaskClient) -> None:
 
 @cors
 def test_who_names_no_origin_does_not_learn_the_list(client: FlaskClient) -> None:
-    """I7: a `curl` sees none of the origins that are allowed."""
+    """I7: a request without Origin gets none of the allowed origins."""
     assert allowed(client.get("/healthz")) == {}
 
 
@@ -206,7 +206,7 @@ def test_no_other_origin_is_allowed_by_default(client: FlaskClient, origin: str)
 
 
 def test_a_route_takes_its_methods_and_no_other(app: Flask) -> None:
-    """I9: 405 with the list for every other one, TRACE, CONNECT and unheard-of ones included."""
+    """I9: 405 with Allow for every other method, including TRACE, CONNECT and unknown ones."""
     declared: dict[str, set[str]] = {}
     for rule, method, _, _ in openapi.contracts(app):
         path = (

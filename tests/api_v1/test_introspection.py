@@ -1,4 +1,4 @@
-"""R10: what another service learns of a token (RFC 7662), and how it ends one (RFC 7009)."""
+"""R10: introspection (RFC 7662) and revocation (RFC 7009) by other services."""
 
 from datetime import UTC, datetime
 
@@ -11,7 +11,7 @@ from werkzeug.test import TestResponse
 
 from apps.extensions import db
 from apps.models import AuditEvent, Client
-from tests.support.forge import REFUSAL, altered, claims_of, told
+from tests.support.forge import REFUSAL, altered, claims_of, verdict
 from tests.support.keys import add_client, basic, command
 from tests.support.people import People, bearer
 
@@ -42,7 +42,7 @@ def service(app: Flask) -> Service:
 
 
 def test_a_good_token_is_told_with_its_claims_and_its_user(service: Service, people: People) -> None:
-    """R10: RFC 7662, 2.2: bare JSON, not the envelope, for clients of that RFC."""
+    """R10: RFC 7662, 2.2: JSON without the envelope, for clients of that RFC."""
     alice = people.sign_up("alice-liddell")
     for token in (alice.access_token, alice.refresh_token):
         told_of = {name: value for name, value in claims_of(token).items() if name not in ("fresh", "gen")}
@@ -51,7 +51,7 @@ def test_a_good_token_is_told_with_its_claims_and_its_user(service: Service, peo
 
 
 def test_of_any_other_token_nothing_is_told(service: Service, people: People) -> None:
-    """R10: forged, expired, of an ended session, of a deleted user: `{"active": false}`, and not a word more."""
+    """R10: forged, expired, of an ended session or of a deleted user: `{"active": false}` and nothing else."""
     with time_machine.travel(START, tick=False) as time:
         alice, bob, carol = (people.sign_up() for _ in range(3))
         bob.post("/logout", json={})
@@ -73,7 +73,7 @@ def test_of_any_other_token_nothing_is_told(service: Service, people: People) ->
 
 
 def test_a_block_is_told_at_once(service: Service, people: People) -> None:
-    """R10, K7: the reason to ask rather than to verify by the public keys."""
+    """R10, K7: the advantage over verification with the public keys."""
     admin, alice = people.admin(), people.sign_up()
     assert service.introspect(alice.access_token)[1]["active"]
     assert admin.post(f"/admin/users/{alice.id}/block").status_code == 200
@@ -83,7 +83,7 @@ def test_a_block_is_told_at_once(service: Service, people: People) -> None:
 @pytest.mark.stores("sqlite")
 @pytest.mark.settings(JWT_REFRESH_ROTATION=True)
 def test_a_retired_refresh_token_is_not_active(service: Service, people: People) -> None:
-    """R10: within its grace window either; and to ask about it is no use of it, so its session lives on."""
+    """R10: even within its grace. Introspection is not a use of the token, so its session goes on."""
     alice = people.sign_up()
     retired = alice.refresh_token
     alice.refresh_token = alice.refresh().get_json()["data"]["refresh_token"]
@@ -93,13 +93,13 @@ def test_a_retired_refresh_token_is_not_active(service: Service, people: People)
 
 
 def test_to_revoke_a_token_ends_its_session(app: Flask, service: Service, people: People) -> None:
-    """RFC 7009, 2.1: whichever token is sent, both are refused from then on; other sessions live on."""
+    """RFC 7009, 2.1: either token ends the session, so both are refused. Other sessions go on."""
     for kind in ("access_token", "refresh_token"):
         alice = people.sign_up()
         other = people.log_in(alice.username)
         response = service.send("revoke", getattr(alice, kind), token_type_hint="refresh_token")
         assert (response.status_code, response.get_json()["data"]) == (200, {})
-        assert [told(alice.get("/users/")), told(alice.refresh())] == [REFUSAL] * 2
+        assert [verdict(alice.get("/users/")), verdict(alice.refresh())] == [REFUSAL] * 2
         assert other.get("/users/").status_code == 200
         with app.app_context():
             ended = db.session.scalars(select(AuditEvent).order_by(AuditEvent.id.desc()).limit(1)).one()
@@ -111,7 +111,7 @@ def test_to_revoke_a_token_ends_its_session(app: Flask, service: Service, people
 @pytest.mark.stores("sqlite")
 @pytest.mark.parametrize("path", ["introspect", "revoke"])
 def test_only_a_wrong_secret_of_a_client_is_an_event(app: Flask, service: Service, path: str) -> None:
-    """L3: ids that nobody has are no guess of anything, and would fill the audit; nor is a right secret one."""
+    """L3: unknown client ids would fill the audit and guess nothing. A right secret is no event either."""
 
     def last_event() -> AuditEvent:
         with app.app_context():
@@ -130,7 +130,7 @@ def test_only_a_wrong_secret_of_a_client_is_an_event(app: Flask, service: Servic
 
 @pytest.mark.stores("sqlite")
 def test_to_revoke_what_is_no_token_is_answered_alike(service: Service, people: People) -> None:
-    """R10: RFC 7009, 2.2: unknown, forged, and revoked before: 200; a wrong hint changes nothing."""
+    """R10: RFC 7009, 2.2: 200 for unknown, forged and already revoked tokens. A wrong hint changes nothing."""
     alice = people.sign_up()
     good = service.send("revoke", alice.access_token, token_type_hint="no such hint")
     for token in (alice.access_token, "x", "a.b.c", "a\0b", "x" * 9000, altered(alice.access_token, sub="999")):
@@ -143,7 +143,7 @@ def test_to_revoke_what_is_no_token_is_answered_alike(service: Service, people: 
 @pytest.mark.stores("sqlite")
 @pytest.mark.parametrize("path", ["introspect", "revoke"])
 def test_only_a_client_may_ask(app: Flask, client: FlaskClient, people: People, service: Service, path: str) -> None:
-    """R10: RFC 7662, 2.1: else anybody could try tokens; an admin's token is no client's secret."""
+    """R10: RFC 7662, 2.1: otherwise anyone could test tokens. An admin's token is not accepted."""
     alice, admin = people.sign_up(), people.admin()
     gone = add_client(app, "gone")
     command(app, "clients", "remove", gone[0])
@@ -172,7 +172,7 @@ def test_only_a_client_may_ask(app: Flask, client: FlaskClient, people: People, 
 @pytest.mark.stores("sqlite")
 @pytest.mark.parametrize("path", ["introspect", "revoke"])
 def test_the_token_comes_in_a_form(service: Service, people: People, path: str) -> None:
-    """RFC 7662, 2.1 and RFC 7009, 2.1: form-encoded, in the body; never in the query, where logs would keep it."""
+    """RFC 7662, 2.1 and RFC 7009, 2.1: form-encoded in the body, never in the query, which is logged."""
     alice = people.sign_up()
     url, headers, token = f"/api/v1/{path}", basic(service.id, service.secret), alice.access_token
     assert service.client.post(url, json={"token": token}, headers=headers).status_code == 415
@@ -189,7 +189,7 @@ FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 @pytest.mark.stores("sqlite", "postgresql", "mariadb")
 def test_a_clients_secret_is_kept_as_a_digest(app: Flask, service: Service) -> None:
-    """R10: of 256 random bits, which a fast hash keeps; and the list of the clients does not show it."""
+    """R10: a fast hash is enough for 256 random bits. The list of clients does not show the secret."""
     with app.app_context():
         row = db.session.get_one(Client, service.id)
         assert len(row.secret_digest) == 32

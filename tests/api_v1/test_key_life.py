@@ -1,4 +1,4 @@
-"""T12: a key is published, signs, only verifies, and is retired; at no step is a good token refused."""
+"""T12: a key is published, signs, only verifies, and is retired. No step refuses a valid token."""
 
 from datetime import timedelta
 
@@ -10,12 +10,13 @@ from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
 from apps.config import settings
-from apps.errors import NoSigningKey
+from apps.database.bulkhead import Bulkhead
+from apps.errors import DatabaseUnavailable, NoSigningKey
 from apps.extensions import db
 from apps.models import AuditEvent, SigningKey
 from apps.services import key as keys
 from apps.utils import clock
-from tests.support.forge import REFUSAL, told
+from tests.support.forge import REFUSAL, verdict
 from tests.support.keys import command, refusal, rotate, signing_key_of
 from tests.support.people import People
 
@@ -30,7 +31,7 @@ def published(client: FlaskClient) -> set[str]:
 
 
 def read_keys_anew(app: Flask) -> None:
-    """Do what every process does each JWT_KEYS_RELOAD seconds."""
+    """Reload the keys, as each process does every JWT_KEYS_RELOAD seconds."""
     keys.init_app(app)
 
 
@@ -39,7 +40,7 @@ def generate(app: Flask) -> str:
 
 
 def test_two_keys_live_side_by_side(app: Flask, client: FlaskClient, people: People) -> None:
-    """T12: a rotation refuses no token of the key before."""
+    """T12: a rotation refuses no token of the previous key."""
     first = rotate(app)
     before = people.sign_up()
     second = rotate(app)
@@ -52,7 +53,7 @@ def test_two_keys_live_side_by_side(app: Flask, client: FlaskClient, people: Peo
 
 
 def test_a_key_is_published_before_it_signs(app: Flask, client: FlaskClient) -> None:
-    """T12: who verifies by JWKS has it before the first token of it comes."""
+    """T12: services that verify by JWKS have the key before its first token arrives."""
     first = rotate(app)
     waiting = generate(app)
     read_keys_anew(app)
@@ -64,25 +65,25 @@ def test_a_key_is_published_before_it_signs(app: Flask, client: FlaskClient) -> 
 
 
 def test_a_retired_key_verifies_nothing(app: Flask, client: FlaskClient, people: People) -> None:
-    """T12: by force, as after a theft, at once; the tokens of the other go on."""
+    """T12: with --force, as after a theft, at once. Tokens of the other key stay valid."""
     stolen = rotate(app)
     before = people.sign_up("alice-liddell")
     kept = rotate(app)
     command(app, "keys", "retire", stolen, "--force")
     read_keys_anew(app)
     assert published(client) == {kept}
-    assert [told(before.get("/users/")), told(before.refresh())] == [REFUSAL] * 2
+    assert [verdict(before.get("/users/")), verdict(before.refresh())] == [REFUSAL] * 2
     assert people.log_in("alice-liddell").get("/users/").status_code == 200
 
 
 def test_a_key_is_not_retired_while_its_tokens_may_live(app: Flask, people: People) -> None:
-    """T12: nor the one that signs; when the last refresh token of it has ended, it may go."""
+    """T12: the signing key neither. A key may be retired when its last refresh token has expired."""
     first = rotate(app)
     people.sign_up()
-    assert "this key signs; rotate first" in refusal(app, "keys", "retire", first)
-    assert "this key signs; rotate first" in refusal(app, "keys", "retire", first, "--force")
+    assert "this is the signing key; rotate first" in refusal(app, "keys", "retire", first)
+    assert "this is the signing key; rotate first" in refusal(app, "keys", "retire", first, "--force")
     rotate(app)
-    assert "tokens that it signed may live until" in refusal(app, "keys", "retire", first)
+    assert "tokens signed with it may be valid until" in refusal(app, "keys", "retire", first)
     longest: timedelta = settings(app).JWT_REFRESH_TOKEN_EXPIRES
     with time_machine.travel(clock.now() + longest + timedelta(seconds=1)):
         assert command(app, "keys", "retire", first) == [f"retired {first}"]
@@ -92,11 +93,11 @@ def test_a_key_that_never_signed_may_go_at_once(app: Flask) -> None:
     rotate(app)
     waiting = generate(app)
     assert command(app, "keys", "retire", waiting) == [f"retired {waiting}"]
-    assert "there is no such key" in refusal(app, "keys", "retire", waiting)
+    assert "no such key" in refusal(app, "keys", "retire", waiting)
 
 
 def test_the_private_half_is_encrypted_at_rest(app: Flask) -> None:
-    """D1: a stolen table signs nothing; nor does a ciphertext that was moved to another row open."""
+    """D1: a stolen table cannot sign, and a ciphertext moved to another row does not decrypt."""
     kid, other = rotate(app), rotate(app)
     with app.app_context():
         raw = keys.signing_key().private_key.private_bytes_raw()  # type: ignore[union-attr]
@@ -127,17 +128,37 @@ def test_every_step_is_audited(app: Flask) -> None:
 def test_a_process_that_cannot_read_the_keys_keeps_those_it_has(
     app: Flask, people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """V2: while the database is gone, tokens are still verified by the keys of before."""
+    """V2: while the database is unavailable, the keys read before still verify tokens."""
     rotate(app)
     alice = people.sign_up()
-    ring = app.extensions["key_ring"]
-    app.extensions["key_ring"] = keys.KeyRing(ring.signing, ring.verifying, float("-inf"))
+    expire_ring(app)
 
     def fail() -> None:
         raise OperationalError("SELECT", {}, Exception("gone"))
 
     monkeypatch.setattr(keys, "list_keys", fail)
     assert alice.get("/users/").status_code == 200
+
+
+def test_a_full_bulkhead_leaves_a_process_the_keys_it_has(app: Flask, people: People) -> None:
+    """V2: a hung database fills the bulkhead, which then refuses to read the keys."""
+    rotate(app)
+    alice = people.sign_up()
+    expire_ring(app)
+    full = Bulkhead(1, stuck_after=0)
+    app.extensions["bulkhead"] = full
+    with full.enter():
+        with app.app_context(), pytest.raises(DatabaseUnavailable):
+            keys.list_keys()
+        assert alice.get("/users/").status_code == 200
+        assert app.extensions["key_ring"].read_at > float("-inf")
+        assert alice.refresh().status_code == 200
+
+
+def expire_ring(app: Flask) -> None:
+    """Let the next use of the keys read them again."""
+    ring = app.extensions["key_ring"]
+    app.extensions["key_ring"] = keys.KeyRing(ring.signing, ring.verifying, float("-inf"))
 
 
 def test_a_key_that_cannot_be_read_takes_no_other_with_it(app: Flask, client: FlaskClient, people: People) -> None:

@@ -1,4 +1,4 @@
-"""Login: one answer for whoever may not come in, and a brake on guessing."""
+"""Login: one response for every refused login, and growing delays against guessing."""
 
 import threading
 from collections import Counter
@@ -42,7 +42,7 @@ OVERLOADED = (503, "overloaded")
 
 @pytest.fixture
 def verified(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """Every password that was held against a hash."""
+    """Every password that was verified against a hash."""
     seen: list[bytes] = []
     verify = argon2.PasswordHasher.verify
 
@@ -55,7 +55,7 @@ def verified(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
 
 def failures(app: Flask, username: str) -> int:
-    """Return how many failed logins to a name count."""
+    """Return the number of failed logins counted for a name."""
     with app.app_context():
         attempts = db.session.get(LoginAttempt, login_digest(lookup_key(username)))
         return attempts.failed_count if attempts else 0
@@ -78,7 +78,7 @@ NOT_HERE = {
 @pytest.mark.parametrize("username", NOT_HERE.values(), ids=NOT_HERE)
 @pytest.mark.stores("sqlite", "postgresql")
 def test_who_is_not_here_is_answered_as_who_has_it_wrong(people: People, username: str, verified: list[bytes]) -> None:
-    """E1: status, body, names of the headers and the hashes that are computed; so the time is alike too."""
+    """E1: equal status, body, header names and number of hashes, and so equal time."""
     people.sign_up("alice-liddell")
     wrong, unknown = (log_in(people.client, name) for name in ("alice-liddell", username))
     assert told(wrong) == told(unknown) == REFUSED
@@ -89,7 +89,7 @@ def test_who_is_not_here_is_answered_as_who_has_it_wrong(people: People, usernam
 
 
 def test_parallel_guesses_are_no_more_than_those_in_a_row(app: Flask, people: People, verified: list[bytes]) -> None:
-    """B1 (CVE-2024-4629): an attempt counts before its password is looked at."""
+    """B1 (CVE-2024-4629): an attempt is counted before its password is verified."""
     people.sign_up("alice-liddell")
     start = threading.Barrier(40)
 
@@ -108,7 +108,7 @@ def test_parallel_guesses_are_no_more_than_those_in_a_row(app: Flask, people: Pe
 @pytest.mark.parametrize("username", ["alice-liddell", "nobody-of-note", "no name"])
 @pytest.mark.settings(FAILED_LOGIN_ALLOWANCE=3, FAILED_LOGIN_MAX_DELAY=timedelta(seconds=5))
 def test_the_wait_doubles_up_to_the_longest(people: People, username: str, verified: list[bytes]) -> None:
-    """B1, B3: a growing delay, never a lock; E1: for a name without an account just the same."""
+    """B1, B3: a growing delay, never a lockout. E1: a name without an account behaves the same."""
     people.sign_up("alice-liddell")
     waits = []
     with time_machine.travel(START, tick=False) as clock:
@@ -124,9 +124,9 @@ def test_the_wait_doubles_up_to_the_longest(people: People, username: str, verif
 @pytest.mark.settings(FAILED_LOGIN_ALLOWANCE=3)
 @pytest.mark.stores("sqlite")
 def test_the_wait_is_not_over_a_moment_too_soon(people: People) -> None:
-    """B1: and an attempt within it does not make it longer."""
+    """B1: an attempt during the delay does not extend it."""
     with time_machine.travel(START, tick=False) as clock:
-        for wait in (0, 0, 0, 1):  # the next one is after two seconds
+        for wait in (0, 0, 0, 1):  # the next delay is two seconds
             clock.shift(wait)
             log_in(people.client, "nobody-of-note")
         for wait in (0, 1.5, 0.4):
@@ -149,7 +149,7 @@ def test_a_login_forgives_the_failures_before_it(app: Flask, people: People) -> 
 @pytest.mark.settings(FAILED_LOGIN_ALLOWANCE=1, FAILED_LOGIN_MAX_DELAY=timedelta(days=1))
 @pytest.mark.stores("sqlite", "postgresql")
 def test_failures_are_forgotten_after_a_day_and_their_rows_go(app: Flask, people: People) -> None:
-    """B1: the table does not grow without end."""
+    """B1: the table does not grow without bound."""
     with time_machine.travel(START, tick=False) as clock:
         for name in ("nobody-of-note", "nobody-at-all"):
             log_in(people.client, name)
@@ -162,7 +162,7 @@ def test_failures_are_forgotten_after_a_day_and_their_rows_go(app: Flask, people
 
 @pytest.mark.settings(FAILED_LOGIN_ALLOWANCE=1)
 def test_a_live_session_does_not_feel_that_its_account_is_guessed_at(people: People) -> None:
-    """B3 (CVE-2024-1722): a stranger slows a login down, and nothing else."""
+    """B3 (CVE-2024-1722): guessing delays logins of the account and nothing else."""
     alice, bob = people.sign_up("alice-liddell"), people.sign_up("bob-the-builder")
     log_in(people.client, "alice-liddell")
     assert told(log_in(people.client, "alice-liddell", PASSWORD)) == BRAKED
@@ -177,7 +177,7 @@ SPELLINGS = ["Alice-Liddell", "ALICE-LIDDELL", "ａｌｉｃｅ-liddell", "Ａ�
 @pytest.mark.parametrize("setting", [{"FAILED_LOGIN_ALLOWANCE": 5}, {"LOGIN_ACCOUNT_LIMIT": "5/minute"}], ids=str)
 @pytest.mark.stores("sqlite", "postgresql")
 def test_every_spelling_of_a_name_counts_as_one(app: Flask, people: People, setting: dict[str, Any]) -> None:
-    """B5: in the count of failures and in the limit of requests."""
+    """B5: for failed logins and for the rate limit."""
     people.sign_up("alice-liddell")
     change_settings(app, **setting)
     with time_machine.travel(datetime.now(UTC), tick=False):
@@ -188,7 +188,7 @@ def test_every_spelling_of_a_name_counts_as_one(app: Flask, people: People, sett
 
 @pytest.mark.stores("sqlite", "postgresql")
 def test_guesses_are_counted_without_redis(database_url: str, verified: list[bytes]) -> None:
-    """B1: whoever can hurt Redis wins no guess by it."""
+    """B1: an outage of Redis allows no more guesses."""
     with stores.application(database_url, "", REDIS_URL=NOBODY_LISTENS, FAILED_LOGIN_ALLOWANCE=ALLOWANCE) as app:
         People(app.test_client()).sign_up("alice-liddell")
         with time_machine.travel(datetime.now(UTC), tick=False):
@@ -198,7 +198,7 @@ def test_guesses_are_counted_without_redis(database_url: str, verified: list[byt
 
 
 def test_parallel_right_logins_are_all_answered(app: Flask, people: People) -> None:
-    """B1, N1: the row of attempts comes and goes under them, and nobody sees a 5xx."""
+    """B1, N1: they insert and delete the row of attempts concurrently, and none gets a 5xx."""
     alice = people.sign_up("alice-liddell")
     change_settings(app, FAILED_LOGIN_ALLOWANCE=100)
     start = threading.Barrier(20)

@@ -1,4 +1,4 @@
-"""What is written where: one JSON line a request, and no secret anywhere."""
+"""The logs: one JSON line per request, and no secret anywhere."""
 
 import contextlib
 import io
@@ -25,7 +25,7 @@ from tests.support.people import PASSWORD, People, bearer, sign_up_body
 
 MOBILES = ("13200001111", "13200002222")
 CANARY = "canary-7Qe2vX"
-# Where people and programs put secrets by mistake.
+# Places into which people and programs put secrets by mistake.
 ASTRAY: dict[str, dict[str, Any]] = {
     "query": {"path": f"/api/v1/users/?access_token={CANARY}"},
     "path": {"path": f"/api/v1/{CANARY}"},
@@ -67,7 +67,7 @@ def everything_stored(app: Flask) -> str:
 def test_no_secret_is_logged_told_in_an_error_or_stored_in_clear(
     app: Flask, client: FlaskClient, output: io.StringIO
 ) -> None:
-    """L1: of every route, when all goes well."""
+    """L1: after a successful request to each route."""
     every = EveryRoute(app, client)
     answers = [send() for _, send in every.requests]
     people = (every.alice, every.bob, every.admin, every.left, every.ended, every.revoked)
@@ -93,7 +93,7 @@ def test_a_secret_in_the_wrong_place_goes_nowhere(
 
 @contextlib.contextmanager
 def statements(app: Flask, change: Callable[[str, Any], tuple[str, Any]]) -> Iterator[None]:
-    """Change what is sent to the database; `change` may raise as well."""
+    """Change the statements that are sent to the database. `change` may also raise."""
     with app.app_context():
         engine = db.engine
 
@@ -129,7 +129,7 @@ def lose_a_value(statement: str, parameters: Any) -> tuple[str, Any]:
 def test_a_fault_of_the_program_tells_no_secret(
     app: Flask, client: FlaskClient, output: io.StringIO, change: Callable[[str, Any], tuple[str, Any]]
 ) -> None:
-    """L1: neither by its traceback, nor by the database, which likes to quote a whole row."""
+    """L1: neither in the traceback nor in the database's error, which may quote a whole row."""
     with statements(app, change):
         response = client.post("/api/v1/users/", json=sign_up_body("alice-liddell"))
     assert response.status_code in (500, 503)
@@ -175,7 +175,7 @@ FORGERIES: dict[str, Callable[[FlaskClient], TestResponse]] = {
 @pytest.mark.stores("sqlite")
 @pytest.mark.parametrize("send", FORGERIES.values(), ids=FORGERIES)
 def test_nobody_forges_a_line(client: FlaskClient, output: io.StringIO, send: Callable[[FlaskClient], Any]) -> None:
-    """L2: line breaks are escaped or not written."""
+    """L2: line breaks are escaped or left out."""
     send(client)
     assert len(requests(output)) == 1
     assert "\r" not in output.getvalue()
@@ -188,7 +188,7 @@ def test_nobody_forges_a_line(client: FlaskClient, output: io.StringIO, send: Ca
 def test_a_request_id_is_kept_when_it_is_one(
     client: FlaskClient, output: io.StringIO, given: str, is_kept: bool
 ) -> None:
-    """L2: so that a request can be followed through several services."""
+    """L2: a request can be traced through several services."""
     response = client.get("/healthz", headers={"X-Request-ID": given})
     assert (response.headers["X-Request-ID"] == given) is is_kept
     assert requests(output)[0]["request_id"] == response.headers["X-Request-ID"]
@@ -207,7 +207,7 @@ def test_a_log_that_takes_nothing_breaks_nothing(people: People, output: io.Stri
     """V6."""
     handler = logging.getLogger("apps").handlers[0]
     assert isinstance(handler, logging.StreamHandler)
-    full = Path("/dev/full").open("w")  # noqa: SIM115 (it cannot be closed without an error)
+    full = Path("/dev/full").open("w")  # noqa: SIM115 (closing it raises an error)
     handler.stream = full
     alice = people.sign_up()
     assert alice.client.get("/api/v1/users/", headers=bearer(alice.access_token)).status_code == 200
@@ -221,7 +221,7 @@ ODD_TEXTS = ["张三丰", "a\r\nb\x00\x1b[2J", "\u2028\u2029\u202e", "half \ud80
 
 @pytest.mark.parametrize("number", range(len(ODD_TEXTS)))
 def test_a_line_is_ascii_and_says_what_was_said(number: int) -> None:
-    """L2: whatever shows it takes nothing in it for a line's end or a command."""
+    """L2: no terminal or viewer takes its text for a line end or a control sequence."""
     text = ODD_TEXTS[number]
     facts = {"name": "apps.test", "levelname": "INFO", "msg": "%s", "args": (text,), "cause": text, "odd": Path("x")}
     written = Formatter().format(logging.makeLogRecord(facts))
@@ -234,7 +234,7 @@ def test_a_line_is_ascii_and_says_what_was_said(number: int) -> None:
 
 @pytest.mark.stores("sqlite")
 def test_what_follows_a_request_is_not_of_it(people: People, output: io.StringIO) -> None:
-    """L2: the next in the same thread has neither its id nor its user."""
+    """L2: the next lines of the same thread have neither its id nor its user."""
     people.sign_up().get("/users/")
     logging.getLogger("apps.test").info("after")
     people.client.get("/healthz")

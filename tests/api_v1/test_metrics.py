@@ -1,4 +1,4 @@
-"""/metrics of one process. Of several, and of one that is killed: tests/faults/test_metrics.py."""
+"""/metrics of one process. tests/faults/test_metrics.py covers several processes and a killed one."""
 
 import random
 import subprocess
@@ -121,7 +121,7 @@ def test_a_fault_of_the_program_is_counted(app: Flask, client: FlaskClient) -> N
 
 
 def test_nobody_adds_a_series_by_what_they_send(client: FlaskClient) -> None:
-    """However many paths, methods and names are tried, the series are those of the first."""
+    """New paths, methods and names add no series."""
 
     def send(text: str) -> None:
         client.get(f"/{text}")
@@ -141,11 +141,11 @@ def test_nobody_adds_a_series_by_what_they_send(client: FlaskClient) -> None:
 
 
 def test_no_secret_and_no_name_is_in_the_metrics(app: Flask, client: FlaskClient) -> None:
-    """L1: after every route was used."""
+    """L1: after a request to each route."""
     every = EveryRoute(app, client)
     for _, send in every.requests:
         assert send().status_code == 200
-    scrape(client)  # a scrape does not tell of itself
+    scrape(client)  # a scrape does not count itself
     text = client.get("/metrics", headers=bearer(metrics.TOKEN)).text
     people = (every.alice, every.bob, every.admin)
     secrets = {PASSWORD, every.service_secret, every.service_id, "13200001111", metrics.TOKEN}
@@ -219,7 +219,7 @@ def test_connections_in_use_are_counted(app: Flask, client: FlaskClient) -> None
 
 
 def test_a_connection_that_cannot_be_opened_is_in_nobodys_use(app: Flask, client: FlaskClient) -> None:
-    """The pool takes it back, though it never gave it out."""
+    """The pool takes it back without having handed it out."""
 
     def refuse(*_: Any) -> None:
         raise OSError
@@ -243,11 +243,11 @@ def without_stores() -> Iterator[FlaskClient]:
         METRICS_TOKEN=metrics.TOKEN,
     )
     yield app.test_client()
-    app.extensions["cache"]._is_open = False  # ends the probes
+    app.extensions["cache"]._is_open = False  # stops the reconnection probes
 
 
 def test_metrics_need_no_store_and_tell_that_the_cache_is_gone(without_stores: FlaskClient) -> None:
-    """V2: when it matters most, they answer."""
+    """V2: the route answers during an outage of the stores."""
     assert without_stores.get("/readyz").status_code == 503
     samples = scrape(without_stores)
     assert metrics.total(samples, REQUESTS, status="503", error="not_ready") == 1

@@ -1,4 +1,4 @@
-"""Passwords over HTTP: verified as they were sent, hashed better when they can be, and never more at once than fit."""
+"""Passwords over HTTP: verified as sent, rehashed when possible, and hashed at most as many at once as configured."""
 
 import threading
 import time
@@ -37,7 +37,7 @@ def told(response: TestResponse) -> tuple[int, str | None]:
 
 @pytest.fixture
 def hashed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """Every password that was hashed or held against a hash."""
+    """Every password that was hashed or verified."""
     seen: list[bytes] = []
     for name in ("hash", "verify"):
         original = getattr(argon2.PasswordHasher, name)
@@ -57,7 +57,7 @@ BOUNDARIES |= {"128 of four bytes": ("🐇" * 128, 200), "8 spaces": (" " * 8, 2
 @pytest.mark.parametrize(("password", "status"), BOUNDARIES.values(), ids=BOUNDARIES)
 @pytest.mark.stores("sqlite", "mariadb")
 def test_a_password_has_8_to_128_characters(client: FlaskClient, password: str, status: int) -> None:
-    """P3: characters, not bytes; any of them, in any mixture."""
+    """P3: characters, not bytes, in any mixture."""
     response = client.post("/api/v1/users/", json=sign_up_body("alice-liddell", password=password))
     assert response.status_code == status
     if status == 200:
@@ -69,7 +69,7 @@ def test_a_password_has_8_to_128_characters(client: FlaskClient, password: str, 
 @pytest.mark.parametrize("length", [129, 60_000, 2**20])
 @pytest.mark.stores("sqlite")
 def test_a_password_that_is_too_long_is_not_hashed(people: People, length: int, hashed: list[bytes]) -> None:
-    """P3: its length costs its sender more than the service."""
+    """P3: a long password costs its sender more than the service."""
     alice = people.sign_up("alice-liddell")
     hashed.clear()
     body = sign_up_body("alice-liddell", password="p" * length)
@@ -98,7 +98,7 @@ PAIRS = {
 @pytest.mark.parametrize(("password", "other"), PAIRS.values(), ids=PAIRS)
 @pytest.mark.stores("sqlite")
 def test_a_password_is_verified_as_it_was_sent(people: People, password: str, other: str) -> None:
-    """P4: not trimmed, not cut, not folded; in either direction."""
+    """P4: not trimmed, truncated or case-folded, in either direction."""
     for name, mine, theirs in (("alice-liddell", password, other), ("bob-the-builder", other, password)):
         people.sign_up(name, password=mine)
         assert told(log_in(people.client, name, theirs)) == (401, "wrong_credentials")
@@ -108,7 +108,7 @@ def test_a_password_is_verified_as_it_was_sent(people: People, password: str, ot
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
 @pytest.mark.stores("sqlite")
 def test_a_keyboard_that_composes_and_one_that_does_not_give_one_password(people: People, form: Any) -> None:
-    """P4: RFC 8265, 4.2; at sign-up, at login and at a change alike."""
+    """P4: RFC 8265, 4.2, at sign-up, login and change."""
     alice = people.sign_up("alice-liddell", password=normalize(form, "Überraschung für é"))
     for typed in ("NFC", "NFD"):
         assert people.log_in("alice-liddell", normalize(typed, "Überraschung für é")).id == alice.id
@@ -123,7 +123,7 @@ def hash_of(app: Flask, user_id: int) -> str:
 
 
 def test_a_login_rehashes_what_was_made_with_less(app: Flask, people: People) -> None:
-    """P2: OWASP, "Upgrading the work factor"; once, and the session it opens is as good as any."""
+    """P2: OWASP, "Upgrading the work factor". It rehashes once, and the session of that login is valid."""
     alice = people.sign_up("alice-liddell")
     assert "m=8,t=1,p=1" in hash_of(app, alice.id)
     change_settings(app, PASSWORD_TIME_COST=2)
@@ -138,7 +138,7 @@ def test_a_login_rehashes_what_was_made_with_less(app: Flask, people: People) ->
 
 
 def test_parallel_logins_that_rehash_are_all_let_in(app: Flask, people: People) -> None:
-    """P2: the first one that rehashes does not make the password wrong for the others."""
+    """P2: the first rehash does not invalidate the password for the others."""
     people.sign_up("alice-liddell")
     change_settings(app, PASSWORD_TIME_COST=2, FAILED_LOGIN_ALLOWANCE=100)
     start = threading.Barrier(8)
@@ -156,7 +156,7 @@ def test_parallel_logins_that_rehash_are_all_let_in(app: Flask, people: People) 
 def test_a_login_is_let_in_when_there_is_no_turn_to_rehash(
     app: Flask, people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """P2, V8: a later one will do it."""
+    """P2, V8: a later login rehashes."""
     alice = people.sign_up("alice-liddell")
     before = hash_of(app, alice.id)
     may_end = threading.Event()
@@ -174,7 +174,7 @@ def test_a_login_is_let_in_when_there_is_no_turn_to_rehash(
 
 @contextmanager
 def a_login_that_hashes(app: Flask, username: str) -> Iterator[Future[TestResponse]]:
-    """Log in, and stay at the hash until the block is over."""
+    """Start a login that stays in its hash until the end of the block."""
     is_hashing, may_end = threading.Event(), threading.Event()
     verify = argon2.PasswordHasher.verify
 
@@ -201,7 +201,7 @@ def failures(app: Flask) -> list[int]:
 
 @pytest.mark.settings(PASSWORD_HASH_CONCURRENCY=1, PASSWORD_HASH_QUEUE=0, FAILED_LOGIN_ALLOWANCE=1)
 def test_one_hash_too_many_is_refused_at_once_and_counts_as_no_guess(app: Flask, people: People) -> None:
-    """V8: while one hashes, everybody else gets 503 or, without a hash to make, their answer."""
+    """V8: while one request hashes, requests that need a hash get 503. Others are answered."""
     alice, bob = people.sign_up("alice-liddell"), people.sign_up("bob-the-builder")
     with a_login_that_hashes(app, "alice-liddell") as login:
         answers = [log_in(people.client, name, PASSWORD) for name in ("bob-the-builder", "nobody-of-note") * 3]
@@ -210,14 +210,14 @@ def test_one_hash_too_many_is_refused_at_once_and_counts_as_no_guess(app: Flask,
         assert {told(answer) for answer in answers} == {OVERLOADED}
         assert alice.get("/users/").status_code == alice.refresh().status_code == 200
         assert not login.done()
-        assert failures(app) == [1]  # of the login that hashes: the others were refused before anything was written
+        assert failures(app) == [1]  # by the login that hashes: the others were refused before any write
     assert login.result().status_code == 200
     assert people.log_in("bob-the-builder").id == bob.id
 
 
 @pytest.mark.settings(PASSWORD_HASH_CONCURRENCY=1, PASSWORD_HASH_QUEUE=0, LOGIN_LIMIT="2/hour")
 def test_who_is_refused_for_want_of_a_turn_asks_no_store(app: Flask, people: People) -> None:
-    """V8: a flood of logins costs the others as little as can be."""
+    """V8: a flood of logins costs other requests as little as possible."""
     people.sign_up("alice-liddell")
     statements: list[str] = []
     with a_login_that_hashes(app, "alice-liddell"), app.app_context():
@@ -225,14 +225,14 @@ def test_who_is_refused_for_want_of_a_turn_asks_no_store(app: Flask, people: Peo
         event.listen(db.engine, "before_cursor_execute", note)
         answers = [log_in(people.client, "alice-liddell", PASSWORD) for _ in range(3)]
         event.remove(db.engine, "before_cursor_execute", note)
-    assert [told(answer) for answer in answers] == [OVERLOADED] * 3  # and none counts against the limit of two
+    assert [told(answer) for answer in answers] == [OVERLOADED] * 3  # none counts against the limit of two
     assert statements == []
     assert people.log_in("alice-liddell")
 
 
 @pytest.mark.settings(PASSWORD_HASH_CONCURRENCY=1, PASSWORD_HASH_QUEUE=1, FAILED_LOGIN_ALLOWANCE=1)
 def test_who_waited_in_vain_made_no_guess(app: Flask, people: People) -> None:
-    """V8: it was counted before the wait, and is taken back."""
+    """V8: the attempt is counted before the wait, and then refunded."""
     people.sign_up("alice-liddell")
     bob = people.sign_up("bob-the-builder")
     change_settings(app, PASSWORD_HASH_TIMEOUT=timedelta(milliseconds=50))
@@ -250,7 +250,7 @@ def test_as_many_as_the_queue_holds_wait_their_turn(app: Flask, people: People) 
     with ThreadPoolExecutor(1) as pool:
         with a_login_that_hashes(app, "alice-liddell") as login:
             second = pool.submit(lambda: log_in(app.test_client(), "alice-liddell", PASSWORD))
-            while app.extensions["hashing"].slots._value:  # until the second is in the queue
+            while app.extensions["hashing"].slots._value:  # until the second login is in the queue
                 time.sleep(0.01)
             assert told(log_in(people.client, "alice-liddell", PASSWORD)) == OVERLOADED
         assert (login.result().status_code, second.result().status_code) == (200, 200)
@@ -259,7 +259,7 @@ def test_as_many_as_the_queue_holds_wait_their_turn(app: Flask, people: People) 
 @pytest.mark.settings(**{name: getattr(DevConfig, name) for name in declared(DevConfig) if "PASSWORD_" in name})
 @pytest.mark.stores("sqlite")
 def test_fifty_who_want_one_name_wait_their_turn_in_development(app: Flask) -> None:
-    """N1, V8: with the hashes of the README's first command one gets it, and nobody sees a 5xx."""
+    """N1, V8: with the hash settings of the README's first command, one request succeeds and none gets a 5xx."""
     start = threading.Barrier(50)
 
     def sign_up(_: int) -> int:

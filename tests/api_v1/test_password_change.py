@@ -1,4 +1,4 @@
-"""POST /password: a new password for who knows the current one, and the end of every other session."""
+"""POST /password: it requires the current password and ends every other session."""
 
 import io
 from concurrent.futures import ThreadPoolExecutor
@@ -42,7 +42,7 @@ def hash_of(app: Flask, person: Person) -> str:
 
 
 def test_who_knows_the_current_password_sets_a_new_one(app: Flask, people: People) -> None:
-    """P6, R6: the session that asked goes on, and the other one, which may be a thief's, does not."""
+    """P6, R6: the session of the request goes on. The other one, possibly a thief's, ends."""
     alice, other = people.sign_up("alice-liddell"), people.log_in("alice-liddell")
     response = change(alice)
     assert (told(response), response.get_json()["data"]) == ((200, None), {})
@@ -65,7 +65,7 @@ def test_who_does_not_know_it_changes_nothing(app: Flask, people: People, curren
 
 @pytest.mark.settings(FAILED_LOGIN_ALLOWANCE=3)
 def test_no_more_than_three_wrong_current_passwords_are_looked_at(people: People) -> None:
-    """B2: then even the right one waits; who comes to the login does not."""
+    """B2: after that, the right one must wait as well. A login need not."""
     alice = people.sign_up("alice-liddell")
     for number in range(3):
         assert told(change(alice, f"guess number {number}")) == WRONG
@@ -77,7 +77,7 @@ def test_no_more_than_three_wrong_current_passwords_are_looked_at(people: People
 
 @pytest.mark.settings(FAILED_LOGIN_ALLOWANCE=3)
 def test_strangers_who_guess_do_not_keep_the_owner_from_a_new_password(people: People) -> None:
-    """B3: lock from outside, use from within."""
+    """B3: failed logins from outside do not delay a change from a session."""
     alice = people.sign_up("alice-liddell")
     assert [told(log_in(people.client, "Alice-Liddell", "wrong")) for _ in range(4)] == [*[WRONG] * 3, WAIT]
     assert told(change(alice)) == (200, None)
@@ -85,7 +85,7 @@ def test_strangers_who_guess_do_not_keep_the_owner_from_a_new_password(people: P
 
 @pytest.mark.settings(FAILED_LOGIN_ALLOWANCE=3)
 def test_a_right_current_password_starts_the_count_anew(people: People) -> None:
-    """B2: for logins too."""
+    """B2: for logins as well."""
     with time_machine.travel(START, tick=False) as time:
         alice = people.sign_up("alice-liddell")
         assert [told(change(alice, "wrong")) for _ in range(3)] == [WRONG] * 3
@@ -97,7 +97,7 @@ def test_a_right_current_password_starts_the_count_anew(people: People) -> None:
 @pytest.mark.settings(FAILED_LOGIN_ALLOWANCE=3)
 @pytest.mark.stores("sqlite", "mariadb")
 def test_parallel_guesses_are_no_more_than_those_in_a_row(app: Flask, people: People) -> None:
-    """B1, B2: what tells right from wrong answers three times, however many ask at once."""
+    """B1, B2: three guesses are answered, however many are sent at once."""
     alice = people.sign_up("alice-liddell")
     barrier = Barrier(12)
 
@@ -114,7 +114,7 @@ def test_parallel_guesses_are_no_more_than_those_in_a_row(app: Flask, people: Pe
 @pytest.mark.settings(FAILED_LOGIN_ALLOWANCE=1)
 @pytest.mark.stores("sqlite")
 def test_a_guessed_account_is_still_used_by_its_owner(people: People) -> None:
-    """B3: only what tells a password waits; reading, refreshing and other changes do not."""
+    """B3: only requests that verify a password wait. Reads, refreshes and other changes do not."""
     alice = people.sign_up("alice-liddell")
     change(alice, "wrong")
     assert told(change(alice)) == WAIT
@@ -126,7 +126,7 @@ def test_a_guessed_account_is_still_used_by_its_owner(people: People) -> None:
 @pytest.mark.parametrize("new", ["password123", "my alice-liddell!"])
 @pytest.mark.stores("sqlite")
 def test_a_new_password_that_is_easy_to_guess_is_refused(app: Flask, people: People, new: str) -> None:
-    """P5: as at sign-up; in a leak, or made of the username."""
+    """P5: like at sign-up, if it is in a leak or contains the username."""
     alice = people.sign_up("alice-liddell")
     before = hash_of(app, alice)
     assert told(change(alice, new=new)) == (400, "weak_password")
@@ -152,7 +152,7 @@ BODIES: dict[str, dict[str, Any]] = {
 @pytest.mark.settings(FAILED_LOGIN_ALLOWANCE=1)
 @pytest.mark.stores("sqlite")
 def test_a_body_of_another_shape_is_refused_and_is_no_guess(people: People, body: dict[str, Any]) -> None:
-    """I2, Z2: the next right one passes."""
+    """I2, Z2: the right password passes afterwards."""
     alice = people.sign_up()
     response = change(alice, **body)
     assert told(response) == (400, "invalid_body")
@@ -171,7 +171,7 @@ def test_only_an_access_token_changes_a_password(people: People) -> None:
 
 @pytest.mark.settings(FAILED_LOGIN_ALLOWANCE=100)
 def test_of_two_new_passwords_at_once_one_is_set(app: Flask, people: People) -> None:
-    """P6, R6: the session of the one that was slower has ended, whichever it was told."""
+    """P6, R6: the session of the slower request has ended, whichever it is."""
     pair = [people.sign_up("alice-liddell"), people.log_in("alice-liddell")]
     barrier = Barrier(2)
 
@@ -193,7 +193,7 @@ def test_of_two_new_passwords_at_once_one_is_set(app: Flask, people: People) -> 
 def test_a_password_that_changed_since_it_was_verified_is_no_current_one(
     people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """P6: the same session twice at once, so that neither ends the other; the second comes while the first hashes."""
+    """P6: two requests of one session, so neither ends the other. The second comes while the first hashes."""
     alice, make = people.sign_up("alice-liddell"), password_hash.hash_password
 
     def make_slowly(password: str) -> str:
@@ -209,7 +209,7 @@ def test_a_password_that_changed_since_it_was_verified_is_no_current_one(
 
 @pytest.mark.stores("sqlite")
 def test_neither_password_is_in_the_audit_or_the_logs(people: People, output: io.StringIO) -> None:
-    """L1: of a change that fails and of one that does not."""
+    """L1: for a failed and for a successful change."""
     alice = people.sign_up("alice-liddell", password="canary-of-old")
     change(alice, "canary-of-wrong", "canary-of-new")
     assert told(change(alice, "canary-of-old", "canary-of-new")) == (200, None)

@@ -1,4 +1,4 @@
-"""Limits on requests: each route's own, by address and by account, counted where every process can see it."""
+"""Rate limits: per route, by address and by account, counted across processes."""
 
 import secrets
 from collections.abc import Callable
@@ -40,7 +40,7 @@ def from_address(address: str) -> dict[str, Any]:
 
 Act = Callable[[Person], TestResponse]
 
-# Of each limit: what it counts, two acts of one person, and one that is not counted with them.
+# For each limit: two requests that it counts together, and one that it does not count with them.
 COUNTED: dict[str, tuple[Act, Act, Act]] = {
     "SIGN_UP_LIMIT": (
         lambda alice: alice.client.post("/api/v1/users/", json=sign_up_body()),
@@ -84,7 +84,7 @@ COUNTED: dict[str, tuple[Act, Act, Act]] = {
 
 @pytest.mark.parametrize("setting", COUNTED)
 def test_each_limit_counts_what_it_says_and_nothing_else(app: Flask, people: People, setting: str) -> None:
-    """B2, B5: with Retry-After; and what it does not count goes on."""
+    """B2, B5: 429 with Retry-After. Requests that the limit does not count are answered."""
     first, second, other = COUNTED[setting]
     alice = people.sign_up()
     change_settings(app, **{setting: "2/hour"})
@@ -99,7 +99,7 @@ def test_each_limit_counts_what_it_says_and_nothing_else(app: Flask, people: Peo
 @pytest.mark.settings(UPDATE_ACCOUNT_LIMIT="3/hour")
 @pytest.mark.stores("sqlite", "postgresql")
 def test_updates_are_counted_by_account_not_by_session_or_method(people: People) -> None:
-    """B2: another login gives no more of them."""
+    """B2: another login allows no more updates."""
     admin = people.admin()
     again, bob = people.log_in(admin.username), people.sign_up()
     assert admin.patch(f"/users/{bob.id}", json={}).status_code == 200
@@ -127,7 +127,7 @@ def test_limits_of_the_same_text_are_counted_apart(people: People) -> None:
 @pytest.mark.settings(LOGIN_LIMIT="2/hour", LOGIN_ACCOUNT_LIMIT="2/hour")
 @pytest.mark.stores("sqlite", "postgresql")
 def test_a_username_that_is_an_address_uses_up_no_address(client: FlaskClient) -> None:
-    """B3: a stranger cannot lock an address out by guessing at a name that reads like it."""
+    """B3: guessing at a username that looks like an address does not use up the limit of that address."""
     for _ in range(2):
         log_in(client, "192.0.2.77", **from_address("192.0.2.9"))
     assert log_in(client, "nobody-of-note", **from_address("192.0.2.77")) == (401, "wrong_credentials")
@@ -137,7 +137,7 @@ def test_a_username_that_is_an_address_uses_up_no_address(client: FlaskClient) -
 @pytest.mark.parametrize("username", [" ", "　", "x/1/1/hour", "%s{}", "a" * 64])
 @pytest.mark.stores("sqlite")
 def test_no_username_is_beyond_the_limit(client: FlaskClient, username: str) -> None:
-    """B1: not even one that is nothing but a space."""
+    """B1: not even a single space."""
     answers = [log_in(client, username) for _ in range(3)]
     assert answers == [(401, "wrong_credentials")] * 2 + [BRAKED]
 
@@ -145,14 +145,14 @@ def test_no_username_is_beyond_the_limit(client: FlaskClient, username: str) -> 
 @pytest.mark.settings(SIGN_UP_LIMIT="2/minute;3/hour")
 @pytest.mark.stores("sqlite")
 def test_two_limits_hold_at_once_and_end_by_themselves(client: FlaskClient) -> None:
-    """B5: whoever waits as long as the answer says gets in."""
+    """B5: a request after Retry-After succeeds."""
     early_in_an_hour = datetime(2026, 1, 1, 12, 10, 0, 500_000, UTC)
     with time_machine.travel(early_in_an_hour, tick=False) as clock:
         assert [sign_up(client)[0] for _ in range(3)] == [200, 200, 429]
         braked = client.post("/api/v1/users/", json=sign_up_body())
         clock.shift(int(braked.headers["Retry-After"]))
         assert [sign_up(client)[0] for _ in range(2)] == [200, 429]
-        clock.shift(120)  # the minute's is over, the hour's is not
+        clock.shift(120)  # the minute's limit has ended, the hour's has not
         braked = client.post("/api/v1/users/", json=sign_up_body())
         assert int(braked.headers["Retry-After"]) > 60
 
@@ -161,7 +161,7 @@ def test_two_limits_hold_at_once_and_end_by_themselves(client: FlaskClient) -> N
 @pytest.mark.stores("sqlite")
 @pytest.mark.parametrize("header", ["X-Forwarded-For", "X-Real-IP", "Forwarded", "True-Client-IP", "X-Client-IP"])
 def test_no_header_makes_a_new_address(client: FlaskClient, header: str) -> None:
-    """B4: TRUSTED_PROXIES is 0, so nobody's word is taken for it."""
+    """B4: TRUSTED_PROXIES is 0, so no such header is used."""
     addresses = [f"198.51.100.{number}" for number in range(4)]
     answers = [sign_up(client, headers={header: f"for={a}" if header == "Forwarded" else a}) for a in addresses]
     assert [status for status, _ in answers] == [200, 200, 429, 429]
@@ -189,7 +189,7 @@ def test_an_address_is_what_one_customer_holds(client: FlaskClient, addresses: t
 @pytest.mark.settings(SIGN_UP_LIMIT="1/hour", TRUSTED_PROXIES=1)
 @pytest.mark.stores("sqlite")
 def test_behind_a_proxy_the_address_it_adds_counts(client: FlaskClient) -> None:
-    """B4: the last one, which the proxy wrote; those before it are the client's own invention."""
+    """B4: the last address is the proxy's entry. The client may invent those before it."""
     hops = [
         "198.51.100.1",
         "198.51.100.2",
@@ -211,7 +211,7 @@ def test_behind_two_proxies_the_address_before_the_last_counts(client: FlaskClie
 @pytest.mark.stores("postgresql", "mariadb")
 @pytest.mark.parametrize("setting", ["SIGN_UP_LIMIT", "LOGIN_ACCOUNT_LIMIT"])
 def test_two_applications_count_together(app: Flask, database_url: str, setting: str) -> None:
-    """B1: in Redis, so that a second process gives no second helping."""
+    """B1: in Redis, so a second process allows no further requests."""
     act = sign_up if setting == "SIGN_UP_LIMIT" else log_in
     change_settings(app, **{setting: "3/hour"})
     assert BRAKED not in [act(app.test_client()) for _ in range(2)]
@@ -224,7 +224,7 @@ def test_two_applications_count_together(app: Flask, database_url: str, setting:
 @pytest.mark.stores("postgresql")
 @pytest.mark.settings(REFRESH_LIMIT="3/hour", REFRESH_ACCOUNT_LIMIT="3/hour")
 def test_each_application_counts_the_refreshes_that_it_serves(app: Flask, people: People, database_url: str) -> None:
-    """B2: they are braked, and cost no round trip more."""
+    """B2: refreshes are limited without another round trip."""
     alice = people.sign_up()
     limits = {"REFRESH_LIMIT": "3/hour", "REFRESH_ACCOUNT_LIMIT": "3/hour"}
     with stores.application(database_url, settings(app).REDIS_URL, **limits) as other:
@@ -235,7 +235,7 @@ def test_each_application_counts_the_refreshes_that_it_serves(app: Flask, people
 
 @pytest.mark.stores("sqlite")
 def test_limits_hold_without_redis(database_url: str) -> None:
-    """B1: each process then counts for itself."""
+    """B1: each process then counts on its own."""
     with stores.application(database_url, "", REDIS_URL=NOBODY_LISTENS, SIGN_UP_LIMIT="2/hour") as app:
         assert [sign_up(app.test_client())[0] for _ in range(4)] == [200, 200, 429, 429]
 
@@ -254,7 +254,7 @@ def test_without_redis_each_process_allows_its_share(database_url: str, processe
 @pytest.mark.settings(PROCESSES=2, SIGN_UP_LIMIT="4/hour", REFRESH_ACCOUNT_LIMIT="4/hour")
 @pytest.mark.stores("postgresql")
 def test_with_redis_each_process_allows_its_share_of_the_refreshes_alone(people: People) -> None:
-    """B2: the others are counted together."""
+    """B2: Redis counts the other limits for all processes."""
     alice = people.sign_up()
     assert [alice.refresh().status_code for _ in range(3)] == [200, 200, 429]
     assert [sign_up(people.client)[0] for _ in range(4)] == [200, 200, 200, 429]
@@ -262,7 +262,7 @@ def test_with_redis_each_process_allows_its_share_of_the_refreshes_alone(people:
 
 @pytest.mark.stores("postgresql")
 def test_no_name_is_kept_in_redis_in_clear(app: Flask) -> None:
-    """L1: people type passwords where the username goes."""
+    """L1: people type passwords into the username field."""
     canary = f"canary-{secrets.token_hex(8)}"
     log_in(app.test_client(), canary)
     with redis.Redis.from_url(settings(app).REDIS_URL, decode_responses=True) as server:
@@ -288,7 +288,7 @@ def test_fifty_transcripts_a_minute_go_through_by_default(app: Flask) -> None:
 
 @pytest.mark.parametrize("setting", ["SIGN_UP_LIMIT", "SIGN_UP_ACCOUNT_LIMIT", "LOGIN_LIMIT", "LOGIN_ACCOUNT_LIMIT"])
 def test_production_is_stricter_than_development(setting: str) -> None:
-    """B1: where strangers are expected."""
+    """B1: production expects strangers."""
     rates = [
         min(limit.amount / limit.get_expiry() for limit in parse_many(getattr(profile, setting)))
         for profile in (ProdConfig, DevConfig)

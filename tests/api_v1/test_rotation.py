@@ -1,4 +1,4 @@
-"""Refresh tokens that rotate: one current token a session, a short grace for lost answers, and an end."""
+"""Rotation of refresh tokens: one current token per session, a short grace for lost responses, and the end on reuse."""
 
 import base64
 import re
@@ -41,7 +41,7 @@ def use(client: Any, refresh_token: str) -> TestResponse:
 
 
 def rotate(person: Person) -> str:
-    """Refresh as a client does, which keeps what it is given; return the token that is retired by it."""
+    """Refresh like a client that stores the new tokens. Return the retired token."""
     response = person.refresh()
     assert response.status_code == 200, response.text
     retired, data = person.refresh_token, response.get_json()["data"]
@@ -51,7 +51,7 @@ def rotate(person: Person) -> str:
 
 @pytest.mark.settings(**ROTATING)
 def test_each_refresh_gives_the_next_of_the_family(app: Flask, people: People) -> None:
-    """R1, R8: the session stays the same one."""
+    """R1, R8: the session stays the same."""
     alice = people.sign_up()
     family = [rotate(alice) for _ in range(3)] + [alice.refresh_token]
     assert len(set(family)) == 4
@@ -64,7 +64,7 @@ def test_each_refresh_gives_the_next_of_the_family(app: Flask, people: People) -
 @pytest.mark.settings(**ROTATING)
 @pytest.mark.parametrize("member", range(3))
 def test_a_retired_token_used_after_the_grace_ends_its_session_alone(app: Flask, people: People, member: int) -> None:
-    """R1: whichever of the family it was; RFC 9700, 4.14.2."""
+    """R1: for any member of the family (RFC 9700, 4.14.2)."""
     with time_machine.travel(START) as time:
         other, alice = people.sign_up("alice-liddell"), people.log_in("alice-liddell")
         bob = people.sign_up("bob-the-builder")
@@ -81,7 +81,7 @@ def test_a_retired_token_used_after_the_grace_ends_its_session_alone(app: Flask,
 
 @pytest.mark.settings(**ROTATING)
 def test_the_grace_is_for_the_parent_of_the_current_token_only(app: Flask, people: People) -> None:
-    """R1, R3: a grandparent ends the session within the grace as well."""
+    """R1, R3: a grandparent ends the session even within the grace."""
     alice = people.sign_up()
     grandparent, _ = rotate(alice), rotate(alice)
     assert told(use(people.client, grandparent)) == told(alice.refresh()) == REFUSED
@@ -91,7 +91,7 @@ def test_the_grace_is_for_the_parent_of_the_current_token_only(app: Flask, peopl
 @pytest.mark.settings(**ROTATING, REFRESH_REUSE_GRACE=0)
 @pytest.mark.stores("sqlite", "postgresql")
 def test_a_session_that_ended_stays_ended_for_its_first_reason(app: Flask, people: People) -> None:
-    """R1: a thief who comes too late does not rewrite what happened."""
+    """R1: a later reuse does not overwrite the reason."""
     alice = people.sign_up()
     retired = rotate(alice)
     alice.post("/logout")
@@ -101,7 +101,7 @@ def test_a_session_that_ended_stays_ended_for_its_first_reason(app: Flask, peopl
 
 @pytest.mark.settings(**ROTATING, REFRESH_REUSE_GRACE=0)
 def test_reuse_is_audited_once(app: Flask, people: People) -> None:
-    """R1, L3: the refusal keeps what it wrote."""
+    """R1, L3: the refusal commits its changes."""
     alice = people.sign_up("alice-liddell")
     retired = rotate(alice)
     for _ in range(2):
@@ -112,7 +112,7 @@ def test_reuse_is_audited_once(app: Flask, people: People) -> None:
 
 
 def at_once(app: Flask, refresh_token: str, count: int) -> list[TestResponse]:
-    """Use one token from as many clients at the same moment."""
+    """Send one token from `count` clients at the same time."""
     barrier = Barrier(count)
 
     def act(_: int) -> TestResponse:
@@ -126,7 +126,7 @@ def at_once(app: Flask, refresh_token: str, count: int) -> list[TestResponse]:
 
 @pytest.mark.settings(**ROTATING, REFRESH_REUSE_GRACE=10)
 def test_twenty_parallel_refreshes_of_one_token_advance_the_family_once(app: Flask, people: People) -> None:
-    """R2: one child, given to all of them; ten rounds, each with the child of the one before."""
+    """R2: all get the same child, in ten rounds, each with the previous child."""
     alice = people.sign_up()
     for generation in range(1, 11):
         answers = at_once(app, alice.refresh_token, 20)
@@ -142,7 +142,7 @@ def test_twenty_parallel_refreshes_of_one_token_advance_the_family_once(app: Fla
 
 @pytest.mark.settings(**ROTATING, REFRESH_REUSE_GRACE=0)
 def test_of_parallel_refreshes_without_grace_no_child_lives_on(app: Flask, people: People) -> None:
-    """R2, R3: two hold the token, so the one that was first loses its child too."""
+    """R2, R3: two parties hold the token, so the child of the first one is refused as well."""
     alice = people.sign_up()
     answers = at_once(app, alice.refresh_token, 8)
     assert sorted(answer.status_code for answer in answers) == [200] + [401] * 7
@@ -164,7 +164,7 @@ def test_without_grace_the_second_use_ends_the_session(app: Flask, people: Peopl
 @pytest.mark.settings(**ROTATING, REFRESH_REUSE_GRACE=2)
 @pytest.mark.parametrize("seconds", [0, 1.99, 2, 60])
 def test_the_grace_gives_the_identical_child_and_then_ends(app: Flask, people: People, seconds: float) -> None:
-    """R3: to the byte, though only the row remembers it; the answer that was lost may be the one that is used."""
+    """R3: identical bytes, although only the row is stored. The client may use either response."""
     with time_machine.travel(START, tick=False) as time:
         alice = people.sign_up()
         retired = rotate(alice)
@@ -181,7 +181,7 @@ def test_the_grace_gives_the_identical_child_and_then_ends(app: Flask, people: P
 @pytest.mark.settings(**ROTATING, REFRESH_REUSE_GRACE=2)
 @pytest.mark.stores("sqlite", "postgresql")
 def test_a_retry_does_not_prolong_the_grace(people: People) -> None:
-    """R3: it counts from the rotation."""
+    """R3: the grace counts from the rotation."""
     with time_machine.travel(START, tick=False) as time:
         alice = people.sign_up()
         retired = rotate(alice)
@@ -195,7 +195,7 @@ def test_a_retry_does_not_prolong_the_grace(people: People) -> None:
 @pytest.mark.stores("sqlite")
 @pytest.mark.parametrize("seconds", [1, 5])
 def test_a_clock_that_steps_back_does_not_prolong_the_grace(people: People, seconds: int) -> None:
-    """R3, V7: nor does a machine whose clock is behind shorten it."""
+    """R3, V7: a machine whose clock is behind does not shorten the grace either."""
     with time_machine.travel(START, tick=False) as time:
         alice = people.sign_up()
         retired = rotate(alice)
@@ -206,7 +206,7 @@ def test_a_clock_that_steps_back_does_not_prolong_the_grace(people: People, seco
 @pytest.mark.settings(**ROTATING)
 @pytest.mark.stores("sqlite", "postgresql")
 def test_a_retired_token_stays_retired_when_rotation_is_turned_off(app: Flask, people: People) -> None:
-    """R1: a setting that changes revives nothing."""
+    """R1: a changed setting revives no token."""
     alice = people.sign_up()
     retired = rotate(alice)
     change_settings(app, JWT_REFRESH_ROTATION=False)
@@ -215,7 +215,7 @@ def test_a_retired_token_stays_retired_when_rotation_is_turned_off(app: Flask, p
 
 
 def stored_texts(app: Flask) -> Iterator[str]:
-    """Every value of every table, as text; bytes in each way that text could hold a token."""
+    """Yield every value of every table as text. Bytes come in each form in which text could hold a token."""
     with app.app_context():
         for table in inspect(db.engine).get_table_names():
             for values in db.session.execute(text(f"SELECT * FROM {table}")):
@@ -230,7 +230,7 @@ def stored_texts(app: Flask) -> Iterator[str]:
 @pytest.mark.settings(**ROTATING)
 @pytest.mark.stores("sqlite", "postgresql")
 def test_nothing_in_a_dump_of_the_database_is_a_token_or_part_of_one(app: Flask, people: People) -> None:
-    """R4: what it needs to make the next refresh token, it has not."""
+    """R4: the database does not hold the secret that makes the next refresh token."""
     alice = people.sign_up("alice-liddell")
     tokens = [alice.access_token, rotate(alice), rotate(alice), alice.access_token, alice.refresh_token]
     alice = people.log_in("alice-liddell")
@@ -262,7 +262,7 @@ def test_a_session_that_is_not_refreshed_ends(app: Flask, people: People, rotati
 
 @pytest.mark.settings(**ROTATING, SESSION_LIFETIME=600)
 def test_a_session_that_is_refreshed_in_time_goes_on_until_its_absolute_end(app: Flask, people: People) -> None:
-    """R5: longer than any one refresh token, never longer than SESSION_LIFETIME, the leeway included."""
+    """R5: longer than one refresh token, but never longer than SESSION_LIFETIME, including the leeway."""
     with time_machine.travel(START, tick=False) as time:
         alice = people.sign_up()
         for seconds in (290, 290, 19):

@@ -1,4 +1,4 @@
-"""What Sentry is told of an error: where it happened. Everything that a request holds stays here."""
+"""Sentry reports: they name the place of an error and contain no data of the request."""
 
 import json
 from collections.abc import Iterator
@@ -37,14 +37,14 @@ def app(store: str, database_url: str, sentry: Collector) -> Iterator[Flask]:
 
 
 def reports(sentry: Collector) -> list[dict[str, Any]]:
-    """Return what arrived: of an envelope, the line after each header of an item."""
+    """Return the received reports. In an envelope, a report is the line after its item header."""
     sentry_sdk.flush(10)
     return [json.loads(body.split(b"\n")[2]) for _, body in sentry.received]
 
 
 @contextmanager
 def broken(app: Flask) -> Iterator[None]:
-    """Have each insertion of a user raise, with everything in the exception's text and in local variables."""
+    """Raise on each insert of a user, with all its parameters in the exception's text and in local variables."""
 
     def explode(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
         local_variable = f"{CANARY} {parameters}"
@@ -67,7 +67,7 @@ def changed(app: Flask, name: str, listener: Any, **options: Any) -> Iterator[No
 
 
 def fail(client: FlaskClient) -> Any:
-    """Send secrets in every part of a request that fails."""
+    """Send a request that fails, with secrets in every part."""
     return client.post(
         f"/api/v1/users/?access_token={CANARY}",
         json=sign_up_body("alice-liddell"),
@@ -85,13 +85,13 @@ def test_an_error_is_reported_by_where_it_happened(app: Flask, client: FlaskClie
     (exception,) = report["exception"]["values"]
     assert exception["type"] == "RuntimeError"
     assert {"sign_up", "explode"} <= {frame["function"] for frame in exception["stacktrace"]["frames"]}
-    assert report["logentry"]["message"] == "unforeseen error"
+    assert report["logentry"]["message"] == "unexpected error"
     assert report["tags"] == {"request_id": response.headers["X-Request-ID"], "route": "/api/v1/users/"}
 
 
 @pytest.mark.stores("sqlite", "postgresql", "mariadb")
 def test_nothing_of_a_request_leaves_with_a_report(app: Flask, client: FlaskClient, sentry: Collector) -> None:
-    """L1: neither password, token nor cookie, wherever a library would find it."""
+    """L1: no password, token or cookie, from any place where the library could read it."""
     with broken(app):
         assert fail(client).status_code == 500
     assert len(reports(sentry)) == 1
@@ -101,7 +101,7 @@ def test_nothing_of_a_request_leaves_with_a_report(app: Flask, client: FlaskClie
 
 @pytest.mark.stores("sqlite", "postgresql", "mariadb")
 def test_no_row_that_a_database_quotes_leaves(app: Flask, client: FlaskClient, sentry: Collector) -> None:
-    """L1: PostgreSQL adds `DETAIL: Failing row contains (...)`, the hash of the password with it."""
+    """L1: PostgreSQL adds `DETAIL: Failing row contains (...)`, including the password hash."""
 
     def lose_a_value(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> tuple[str, Any]:
         if not statement.startswith("INSERT INTO users"):

@@ -1,4 +1,4 @@
-"""Sessions: what a login opens, and what ends it, at once, for the access token and the refresh token alike."""
+"""Sessions: a login opens one, and its end refuses the access token and the refresh token at once."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ from apps.services import password as passwords
 from apps.services import user as users
 from apps.services.session import end_sessions
 from tests.support import stores
-from tests.support.forge import REFUSAL, claims_of, told
+from tests.support.forge import REFUSAL, claims_of, verdict
 from tests.support.people import PASSWORD, People, Person, bearer, sign_up_body
 from tests.support.settings import change_settings
 
@@ -41,14 +41,14 @@ def row(app: Flask, person: Person) -> Session:
 
 
 def is_over(person: Person) -> bool:
-    """Whether both tokens are refused; a session that is half over is a fault."""
-    answers = [told(person.get("/users/")), told(person.refresh())]
+    """Return True if both tokens are refused. Fail if only one of them is."""
+    answers = [verdict(person.get("/users/")), verdict(person.refresh())]
     assert answers == [REFUSAL] * 2 or [status for status, _, _ in answers] == [200, 200]
     return answers == [REFUSAL] * 2
 
 
 def empty_cache(app: Flask) -> None:
-    """Take away all that the cache knows."""
+    """Delete every entry of the cache."""
     if settings(app).REDIS_URL:
         with redis.Redis.from_url(settings(app).REDIS_URL) as server:
             server.flushdb()
@@ -56,7 +56,7 @@ def empty_cache(app: Flask) -> None:
 
 
 def test_a_login_opens_a_session_of_its_own(app: Flask, people: People) -> None:
-    """R8: also for the same device, and whatever token comes with it."""
+    """R8: also on the same device, and whichever token the request carries."""
     first = people.sign_up("alice-liddell")
     second = people.log_in("alice-liddell")
     third = first.post("/login", json={"username": "alice-liddell", "password": PASSWORD}).get_json()["data"]
@@ -76,7 +76,7 @@ def test_both_tokens_of_a_login_are_of_one_session(people: People) -> None:
 
 @pytest.mark.settings(JWT_REFRESH_TOKEN_EXPIRES=timedelta(days=30), SESSION_LIFETIME=timedelta(days=90))
 def test_a_session_remembers_where_when_and_for_how_long(app: Flask, people: People) -> None:
-    """R8: what a person recognises a session by."""
+    """R8: the data by which a person recognises a session."""
     alice = people.sign_up("alice-liddell")
     with time_machine.travel(START, tick=False):
         alice.client.environ_base |= {"REMOTE_ADDR": "2001:db8::7", "HTTP_USER_AGENT": "Firefox/" + "9" * 300}
@@ -97,7 +97,7 @@ def test_a_logout_ends_its_session_at_once_and_no_other(app: Flask, people: Peop
         assert alice.post("/logout").get_json()["data"] == {}
         ended = datetime.now(UTC)
     assert is_over(alice)
-    assert told(alice.get("/users/", token=refreshed)) == REFUSAL
+    assert verdict(alice.get("/users/", token=refreshed)) == REFUSAL
     assert not is_over(other)
     assert not is_over(bob)
     assert (row(app, alice).revoke_time, row(app, alice).revoke_reason) == (ended, "logout")
@@ -105,7 +105,7 @@ def test_a_logout_ends_its_session_at_once_and_no_other(app: Flask, people: Peop
 
 @pytest.mark.stores("sqlite", "postgresql")
 def test_a_logout_survives_an_emptied_cache_and_a_restart(app: Flask, people: People, database_url: str) -> None:
-    """R7 (CVE-2026-9802): the row is the truth."""
+    """R7 (CVE-2026-9802): the row decides, not the cache."""
     alice, bob = people.sign_up(), people.sign_up()
     alice.post("/logout")
     empty_cache(app)
@@ -117,11 +117,11 @@ def test_a_logout_survives_an_emptied_cache_and_a_restart(app: Flask, people: Pe
 
 
 def test_who_is_logged_out_cannot_log_out_again(app: Flask, people: People) -> None:
-    """R6: and the row keeps its first reason."""
+    """R6: the row keeps its first reason."""
     alice = people.sign_up("alice-liddell")
     alice.post("/logout")
     before = row(app, alice)
-    assert told(alice.post("/logout")) == REFUSAL
+    assert verdict(alice.post("/logout")) == REFUSAL
     people.log_in("alice-liddell").patch(f"/users/{alice.id}", json={"password": NEW_PASSWORD})
     after = row(app, alice)
     assert (after.revoke_time, after.revoke_reason) == (before.revoke_time, "logout")
@@ -129,7 +129,7 @@ def test_who_is_logged_out_cannot_log_out_again(app: Flask, people: People) -> N
 
 @pytest.mark.stores("sqlite")
 def test_of_two_ends_of_a_session_the_first_is_remembered(app: Flask, people: People) -> None:
-    """R6: also when both requests were let in before either was done."""
+    """R6: also if both requests were authenticated before either was complete."""
     alice = people.sign_up()
     with app.test_request_context():
         for reason in ("ended_by_user", "logout"):
@@ -140,7 +140,7 @@ def test_of_two_ends_of_a_session_the_first_is_remembered(app: Flask, people: Pe
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
 def test_a_new_password_ends_the_other_sessions(app: Flask, people: People, method: str) -> None:
-    """R6: of this account, at once; whoever sets it stays."""
+    """R6: of this account, at once. The session of the request goes on."""
     alice = people.sign_up("alice-liddell")
     others, bob = [people.log_in("alice-liddell") for _ in range(2)], people.sign_up()
     body = sign_up_body("alice-liddell", password=NEW_PASSWORD) if method == "PUT" else {"password": NEW_PASSWORD}
@@ -184,7 +184,7 @@ def test_an_update_with_the_same_password_ends_nothing(people: People) -> None:
 
 
 def test_a_deletion_ends_every_session_of_the_account(app: Flask, people: People) -> None:
-    """R6, N3: and leaves no row of one."""
+    """R6, N3: and deletes their rows."""
     alice = people.sign_up("alice-liddell")
     other, bob = people.log_in("alice-liddell"), people.sign_up()
     assert other.delete(f"/users/{alice.id}").status_code == 200
@@ -197,7 +197,7 @@ def test_a_deletion_ends_every_session_of_the_account(app: Flask, people: People
 
 @pytest.fixture
 def a_password_that_changes(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[threading.Event, threading.Event]]:
-    """Hold the next right password between the moment it is found right and the moment it opens a session."""
+    """Pause the next login between the verification of its password and the opening of its session."""
     is_verified, may_go_on = threading.Event(), threading.Event()
     verify = argon2.PasswordHasher.verify
 
@@ -217,7 +217,7 @@ def a_password_that_changes(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[t
 def test_a_login_that_was_on_its_way_does_not_outlive_the_password(
     app: Flask, people: People, act: str, a_password_that_changes: tuple[threading.Event, threading.Event]
 ) -> None:
-    """R6: it was right when it was looked at, and is not when the session would open."""
+    """R6: the password was right when it was verified, and is no longer when the session would open."""
     is_verified, may_go_on = a_password_that_changes
     alice = people.sign_up("alice-liddell")
     body = {"username": "alice-liddell", "password": PASSWORD}
@@ -235,7 +235,7 @@ def test_a_login_that_was_on_its_way_does_not_outlive_the_password(
 @pytest.mark.settings(SESSION_LIFETIME=300)
 @pytest.mark.stores("sqlite", "postgresql")
 def test_a_session_ends_when_its_time_is_over_whatever_its_tokens_say(people: People) -> None:
-    """R5: a refresh in the last minute gives a token that the session does not outlive."""
+    """R5: a token from a refresh in the last minute does not outlive the session."""
     with time_machine.travel(START, tick=False) as clock:
         alice = people.sign_up()
         clock.move_to(START + timedelta(seconds=299))
@@ -250,7 +250,7 @@ def test_a_session_ends_when_its_time_is_over_whatever_its_tokens_say(people: Pe
 def test_a_refresh_notes_when_the_session_was_used_to_the_minute(
     app: Flask, people: People, seconds: int, noted: int
 ) -> None:
-    """R8: not more often, for each note is a write."""
+    """R8: not more often, because each update is a write."""
     with time_machine.travel(START, tick=False) as clock:
         alice = people.sign_up()
         clock.shift(seconds)
@@ -259,7 +259,7 @@ def test_a_refresh_notes_when_the_session_was_used_to_the_minute(
 
 
 def test_a_refresh_that_races_a_logout_leaves_the_session_ended(app: Flask, people: People) -> None:
-    """R6, N3: whichever comes first."""
+    """R6, N3: in either order."""
     start = threading.Barrier(8)
 
     def act(given: tuple[str, str]) -> int:
@@ -268,7 +268,7 @@ def test_a_refresh_that_races_a_logout_leaves_the_session_ended(app: Flask, peop
 
     with time_machine.travel(START, tick=False) as clock, ThreadPoolExecutor(8) as pool:
         persons = [people.sign_up() for _ in range(4)]
-        clock.shift(90)  # so that a refresh writes
+        clock.shift(90)  # so that a refresh updates the session
         acts = [("/refresh", one.refresh_token) for one in persons] + [("/logout", one.access_token) for one in persons]
         assert set(pool.map(act, acts)) <= {200, 401}
         assert all(is_over(one) for one in persons)
@@ -289,7 +289,7 @@ ENDINGS: dict[str, Callable[[Person, Person], TestResponse]] = {
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.settings(JWT_ACCESS_TOKEN_EXPIRES=60, JWT_REFRESH_TOKEN_EXPIRES=6)
 def test_a_session_that_was_not_refreshed_in_time_is_ended_too(people: People, ending: str) -> None:
-    """R6: its access token lives on after its refresh token, and is listed as long."""
+    """R6: its access token outlives its refresh token, and the session is listed until then."""
     with time_machine.travel(START, tick=False) as time:
         owner = people.sign_up("alice-liddell")
         other = people.log_in("alice-liddell")
@@ -297,7 +297,7 @@ def test_a_session_that_was_not_refreshed_in_time_is_ended_too(people: People, e
         assert other.get("/users/").status_code == 200
         assert len(owner.get("/sessions").get_json()["data"]["data"]) == 2
         assert ENDINGS[ending](owner, other).status_code == 200
-        assert told(other.get("/users/")) == REFUSAL
+        assert verdict(other.get("/users/")) == REFUSAL
         time.shift(70)
         assert people.log_in("alice-liddell", owner.password if "word" not in ending else NEW_PASSWORD)
 
@@ -306,7 +306,7 @@ def test_a_session_that_was_not_refreshed_in_time_is_ended_too(people: People, e
 def test_a_session_that_ended_meanwhile_changes_nothing(
     app: Flask, people: People, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    """R6: a logout between the look at a token and the change that it asks for wins."""
+    """R6: a logout between the check of a token and its change wins."""
     alice = people.sign_up("alice-liddell")
     module = passwords if method == "POST" else users
     wrapped = "delete_user" if method == "DELETE" else "hash_new_password"
@@ -326,5 +326,5 @@ def test_a_session_that_ended_meanwhile_changes_nothing(
     path = "/password" if method == "POST" else f"/users/{alice.id}"
     with monkeypatch.context() as patch:
         patch.setattr(module, wrapped, end_first)
-        assert told(alice.request(method, path, json=bodies[method])) == REFUSAL
+        assert verdict(alice.request(method, path, json=bodies[method])) == REFUSAL
     assert people.log_in("alice-liddell").id == alice.id

@@ -1,4 +1,4 @@
-"""Sessions over HTTP: seen, ended one by one or all at once, and no more of them than the cap."""
+"""Sessions over HTTP: the list, ending one or all of them, and the cap."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -48,7 +48,7 @@ def reason(app: Flask, person: Person) -> str | None:
 
 
 def test_the_list_shows_each_session_as_its_user_knows_it(client: FlaskClient, people: People) -> None:
-    """R8: and nothing else of it; a device may say of itself what it likes."""
+    """R8: and no other field. The User-Agent may be any text."""
     client.environ_base |= {"HTTP_USER_AGENT": "Näkki/1.0 " + "x" * 300, "REMOTE_ADDR": "2001:db8::7"}
     with time_machine.travel(START, tick=False) as time:
         alice = people.sign_up()
@@ -67,7 +67,7 @@ def test_the_list_shows_each_session_as_its_user_knows_it(client: FlaskClient, p
 
 @pytest.mark.settings(JWT_ACCESS_TOKEN_EXPIRES=300)
 def test_the_session_used_last_comes_first(people: People) -> None:
-    """R8: and the one that asks is named, wherever it stands; others' sessions are not there."""
+    """R8: the current session is marked at any position, and sessions of other users are not listed."""
     with time_machine.travel(START, tick=False) as time:
         people.sign_up("bob-the-builder")
         first, second, third = people.sign_up("alice-liddell"), *(people.log_in("alice-liddell") for _ in range(2))
@@ -96,12 +96,12 @@ def test_what_ended_or_expired_is_not_listed(people: People) -> None:
         renew(alice)
         time.shift(
             75
-        )  # a good refresh token of the idle session lived 300 seconds, its access token 120, the leeway is 10
+        )  # the idle session's refresh token lived 300 seconds, an access token lives 120, the leeway is 10
         assert {session["id"] for session in listed(alice)} == {sid(alice)}
 
 
 def test_a_session_that_is_not_ones_own_is_as_one_that_is_not(app: Flask, people: People) -> None:
-    """R8, Z1: to the byte, and it goes on."""
+    """R8, Z1: identical bytes, and the session goes on."""
     alice, bob, old = people.sign_up("alice-liddell"), people.sign_up("bob-the-builder"), people.log_in("alice-liddell")
     old.post("/logout")
     answers = [alice.delete(f"/sessions/{session_id}") for session_id in (sid(bob), "0" * 32, sid(old))]
@@ -153,7 +153,7 @@ EVENTS: dict[str, tuple[Act, set[str], str]] = {
 
 @contextmanager
 def restarted(app: Flask) -> Iterator[FlaskClient]:
-    """Empty the cache, as a flush or a crash does, and start the application anew on the same database."""
+    """Empty the cache, as a flush or a crash does, and start a new application on the same database."""
     app.extensions["cache"] = stores.memory_cache()
     if settings(app).REDIS_URL:
         with redis.Redis.from_url(settings(app).REDIS_URL) as server:
@@ -166,7 +166,7 @@ def restarted(app: Flask) -> Iterator[FlaskClient]:
 
 
 def dead(client: FlaskClient, persons: dict[str, Person]) -> set[str]:
-    """Return whose access and refresh tokens are refused; a session that is half over is a fault."""
+    """Return the names whose access and refresh tokens are refused. Fail if only one of the two is."""
     found = set()
     for name, person in persons.items():
         access = client.get("/api/v1/users/", headers=bearer(person.access_token))
@@ -179,7 +179,7 @@ def dead(client: FlaskClient, persons: dict[str, Person]) -> set[str]:
 
 @pytest.mark.parametrize("event", EVENTS)
 def test_an_event_ends_what_it_must_at_once_and_for_good(app: Flask, people: People, event: str) -> None:
-    """R6, R7, R8: both tokens of a session, nobody else's, and as much after a restart without the cache."""
+    """R6, R7, R8: both tokens of a session and no other user's, also after a restart with an empty cache."""
     mine = people.sign_up("alice-liddell")
     persons = {MINE: mine, OTHER: people.log_in("alice-liddell"), "bob": people.sign_up("bob-the-builder")}
     assert dead(people.client, persons) == set()
@@ -195,7 +195,7 @@ def test_an_event_ends_what_it_must_at_once_and_for_good(app: Flask, people: Peo
 @pytest.mark.parametrize("headers", [{}, {"Content-Length": "0"}, {"Content-Type": "text/plain"}], ids=str)
 @pytest.mark.stores("sqlite", "postgresql")
 def test_a_client_that_logs_out_without_a_body_is_logged_out(people: People, headers: dict[str, str]) -> None:
-    """R6: as it was before there was a body to send."""
+    """R6: as before the route accepted a body."""
     alice = people.sign_up()
     assert told(alice.post("/logout", headers=headers)) == (200, None)
     assert alice.get("/users/").status_code == 401
@@ -225,7 +225,7 @@ def test_a_logout_that_is_not_understood_ends_nothing(people: People, body: str)
 def test_one_login_too_many_ends_the_session_that_was_not_used_for_longest(
     app: Flask, people: People, rotation: bool
 ) -> None:
-    """R11, L3: at once, and the answer of the login is as always; the audit says which and why."""
+    """R11, L3: at once, with the usual response to the login. The audit names the session and the reason."""
     change_settings(app, JWT_REFRESH_ROTATION=rotation)
     with time_machine.travel(START, tick=False) as time:
         first, second, third = people.sign_up("alice-liddell"), *(people.log_in("alice-liddell") for _ in range(2))
@@ -244,9 +244,9 @@ def test_one_login_too_many_ends_the_session_that_was_not_used_for_longest(
 @pytest.mark.settings(SESSIONS_PER_USER=1)
 @pytest.mark.stores("sqlite", "mariadb")
 def test_only_what_lives_counts_against_the_cap(app: Flask, people: People) -> None:
-    """R11: not the sessions of others, and not those that expired."""
+    """R11: sessions of other users and expired sessions do not count."""
     with time_machine.travel(START, tick=False) as time:
         alice, bob = people.sign_up("alice-liddell"), people.sign_up("bob-the-builder")
-        time.shift(431)  # the refresh token, and an access token that it gave in its last second
+        time.shift(431)  # the lifetimes of the refresh token and of an access token from its last second
         people.log_in("alice-liddell")
     assert (reason(app, alice), reason(app, bob)) == (None, None)

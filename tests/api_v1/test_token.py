@@ -1,6 +1,6 @@
-"""Tokens: which kind opens what, where one is read from, how large it may be, and with what secret it is signed.
+"""Tokens: their kinds, their place in the request, their maximum size, and the signing secret.
 
-What a forger may try with the claims and the signature is in test_token_forgery.py.
+test_token_forgery.py covers forged claims and signatures.
 """
 
 import json
@@ -15,7 +15,7 @@ from apps import create_app
 from apps.http import openapi
 from apps.settings.reader import InvalidSettings
 from tests.support import stores
-from tests.support.forge import HEADER, REFUSAL, claims_of, segment, signed, told
+from tests.support.forge import HEADER, REFUSAL, claims_of, segment, signed, verdict
 from tests.support.people import People, Person, bearer, sign_up_body
 from tests.support.settings import change_settings
 
@@ -23,8 +23,8 @@ Route = tuple[str, str]
 
 
 def with_token(app: Flask) -> dict[Route, str]:
-    """Return the kind of token that each route asks for, of those that a new user may call without more ado."""
-    special = ("/admin/", "/password", "session_id")  # tests/contract/test_policies.py has them too
+    """Return the kind of token for each route that a new user may call without further preparation."""
+    special = ("/admin/", "/password", "session_id")  # tests/contract/test_policies.py covers them
     return {
         (method, rule.rule): contract.token
         for rule, method, _, contract in openapi.contracts(app)
@@ -33,7 +33,7 @@ def with_token(app: Flask) -> dict[Route, str]:
 
 
 def call(person: Person, route: Route, headers: dict[str, str]) -> TestResponse:
-    """Call a route with all that it wants besides a token."""
+    """Call a route with everything it needs except a token."""
     method, rule = route
     path = rule.replace("<id:user_id>", str(person.id))
     body = None if rule.endswith("/logout") else sign_up_body(password=person.password)
@@ -42,7 +42,7 @@ def call(person: Person, route: Route, headers: dict[str, str]) -> TestResponse:
 
 @pytest.mark.stores("sqlite", "postgresql")
 def test_a_token_opens_the_routes_of_its_kind_and_no_other(app: Flask, people: People) -> None:
-    """T6: the whole matrix, kinds by routes; only the diagonal is let in."""
+    """T6: every kind on every route. A token passes only on the routes of its kind."""
     needed = with_token(app)
     assert {("GET", "/api/v1/users/"), ("POST", "/api/v1/refresh"), ("POST", "/api/v1/logout")} <= set(needed)
     odd = {}
@@ -50,8 +50,8 @@ def test_a_token_opens_the_routes_of_its_kind_and_no_other(app: Flask, people: P
         for sent in ("access", "refresh"):
             alice = people.sign_up()
             response = call(alice, route, bearer(alice.access_token if sent == "access" else alice.refresh_token))
-            if (response.status_code == 200) != (sent == kind) or (sent != kind and told(response) != REFUSAL):
-                odd[route, sent] = told(response)
+            if (response.status_code == 200) != (sent == kind) or (sent != kind and verdict(response) != REFUSAL):
+                odd[route, sent] = verdict(response)
     assert odd == {}
 
 
@@ -60,7 +60,7 @@ def test_a_refreshed_access_token_is_of_the_same_kind(people: People) -> None:
     """T6."""
     alice = people.sign_up()
     token = alice.refresh().get_json()["data"]["access_token"]
-    assert told(alice.post("/refresh", token=token)) == REFUSAL
+    assert verdict(alice.post("/refresh", token=token)) == REFUSAL
     assert alice.get("/users/", token=token).status_code == 200
 
 
@@ -68,26 +68,26 @@ def test_a_refreshed_access_token_is_of_the_same_kind(people: People) -> None:
 def test_without_a_token_the_challenge_names_no_error(app: Flask, people: People) -> None:
     """T13: RFC 6750, 3.1."""
     alice = people.sign_up()
-    answers = [told(call(alice, route, {})) for route in with_token(app)]
+    answers = [verdict(call(alice, route, {})) for route in with_token(app)]
     assert {(status, challenge) for status, _, challenge in answers} == {(401, "Bearer")}
     assert len({body for _, body, _ in answers}) == 1
     assert alice.get("/users/").status_code == 200
 
 
 def test_the_tokens_of_a_deleted_account_open_nothing_for_who_comes_next(app: Flask, people: People) -> None:
-    """T8: SQLite alone would give the same id out again."""
+    """T8: plain SQLite would reuse the id."""
     alice = people.sign_up("alice-liddell")
     alice.delete(f"/users/{alice.id}")
     again = people.sign_up("alice-liddell")
     assert again.id > alice.id
     change_settings(app, CACHE_PREFIX="emptied")
-    assert told(alice.get("/users/")) == told(alice.refresh()) == REFUSAL
+    assert verdict(alice.get("/users/")) == verdict(alice.refresh()) == REFUSAL
     assert again.get("/users/").get_json()["data"]["id"] == again.id
 
 
 @pytest.mark.stores("sqlite")
 def test_ids_are_not_given_out_again_by_a_new_application(app: Flask, database_url: str, people: People) -> None:
-    """T8: nor after a restart."""
+    """T8: not after a restart either."""
     alice = people.sign_up()
     alice.delete(f"/users/{alice.id}")
     with stores.application(database_url, "") as restarted:
@@ -123,10 +123,10 @@ NOT_BEARER = {
 @pytest.mark.parametrize("header", NOT_BEARER.values(), ids=NOT_BEARER)
 @pytest.mark.stores("sqlite")
 def test_only_one_bearer_token_is_read(people: People, header: str) -> None:
-    """T10: `, ,` is an IndexError in Flask-JWT-Extended 4.7."""
+    """T10: `, ,` raises an IndexError in Flask-JWT-Extended 4.7."""
     alice = people.sign_up()
     headers = {"Authorization": header.format(token=alice.access_token).encode().decode("latin-1")}
-    assert told(alice.client.get("/api/v1/users/", headers=headers)) == REFUSAL
+    assert verdict(alice.client.get("/api/v1/users/", headers=headers)) == REFUSAL
 
 
 @pytest.mark.stores("sqlite")
@@ -135,7 +135,7 @@ def test_two_headers_are_refused_even_when_they_agree(people: People) -> None:
     alice, bob = people.sign_up(), people.sign_up()
     for first, second in ((alice, alice), (alice, bob)):
         headers = [("Authorization", f"Bearer {person.access_token}") for person in (first, second)]
-        assert told(alice.client.get("/api/v1/users/", headers=headers)) == REFUSAL
+        assert verdict(alice.client.get("/api/v1/users/", headers=headers)) == REFUSAL
 
 
 @pytest.mark.parametrize("scheme", ["bearer", "BEARER", "bEaReR", "Bearer  "])
@@ -148,7 +148,7 @@ def test_the_scheme_is_case_insensitive(people: People, scheme: str) -> None:
 
 
 def elsewhere(token: str) -> dict[str, dict[str, Any]]:
-    """Return requests that carry a good token where none is looked for."""
+    """Return requests that carry a valid token in a place that is not read."""
     names = ("access_token", "jwt", "token", "Authorization", "authorization", "bearer")
     return {
         **{f"query {name}": {"query_string": {name: token}} for name in names},
@@ -164,7 +164,7 @@ def elsewhere(token: str) -> dict[str, dict[str, Any]]:
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.stores("sqlite")
 def test_a_token_is_read_from_the_header_only(people: People, method: str) -> None:
-    """T10: what is in an address ends up in logs."""
+    """T10: URLs end up in logs."""
     alice = people.sign_up()
     path, token = ("/users/", alice.access_token) if method == "GET" else ("/refresh", alice.refresh_token)
     requests = elsewhere(token)
@@ -174,7 +174,7 @@ def test_a_token_is_read_from_the_header_only(people: People, method: str) -> No
 
 
 def oversized(token: str) -> dict[str, str]:
-    """Return tokens that cost a careless reader time, memory or its stack."""
+    """Return tokens that cost a naive parser time, memory or its stack."""
     claims = claims_of(token)
     bombs = {f"{depth} deep": b"[" * depth + b"]" * depth for depth in (100, 600, 50_000)}
     bombs |= {f"{depth} open": b"[" * depth for depth in (1000, 1400, 100_000)}
@@ -209,7 +209,7 @@ def oversized(token: str) -> dict[str, str]:
 def test_no_size_or_depth_of_a_token_is_a_server_error(people: People) -> None:
     """T9 (CVE-2025-61920)."""
     alice = people.sign_up()
-    odd = {name: told(alice.get("/users/", token=token)) for name, token in oversized(alice.access_token).items()}
+    odd = {name: verdict(alice.get("/users/", token=token)) for name, token in oversized(alice.access_token).items()}
     assert {name: answer for name, answer in odd.items() if answer != REFUSAL} == {}
     assert alice.get("/users/").status_code == 200
 
@@ -243,21 +243,21 @@ JUNK = {
 
 @pytest.mark.stores("sqlite")
 def test_what_is_no_token_gets_the_same_refusal(people: People) -> None:
-    """T13: nothing tells a forger how near it came."""
+    """T13: the response does not tell how close a forgery was."""
     alice = people.sign_up()
-    answers = {name: told(alice.get("/users/", token=token)) for name, token in JUNK.items()}
+    answers = {name: verdict(alice.get("/users/", token=token)) for name, token in JUNK.items()}
     assert {name: answer for name, answer in answers.items() if answer != REFUSAL} == {}
 
 
 @pytest.mark.stores("sqlite")
 def test_a_refusal_differs_from_another_in_its_request_id_alone(people: People, client: FlaskClient) -> None:
-    """T13: the headers too, whether the token is junk, expired by its session, or of another kind."""
+    """T13: including the headers, for junk, for an ended session, and for a token of another kind."""
     alice, bob = people.sign_up(), people.sign_up()
     bob.post("/logout")
     tokens = ("junk", alice.refresh_token, bob.access_token, signed({"sub": "1"}))
     answers = [client.get("/api/v1/users/", headers=bearer(token)) for token in tokens]
     headers = [[(name, value) for name, value in answer.headers if name != "X-Request-ID"] for answer in answers]
-    assert all(told(answer) == REFUSAL for answer in answers)
+    assert all(verdict(answer) == REFUSAL for answer in answers)
     assert all(other == headers[0] for other in headers)
 
 
@@ -272,7 +272,7 @@ def test_a_refusal_differs_from_another_in_its_request_id_alone(people: People, 
     ],
 )
 def test_a_signing_secret_that_can_be_guessed_stops_the_start(secret: str, fault: str) -> None:
-    """T11: RFC 7518, 3.2; the fault names the setting and never its value."""
+    """T11: RFC 7518, 3.2. The message names the setting, never its value."""
     with pytest.raises(InvalidSettings) as caught:
         create_app("testing", JWT_SECRET_KEY=secret)
     assert caught.value.problems == [f"JWT_SECRET_KEY: {fault}"]
@@ -281,7 +281,7 @@ def test_a_signing_secret_that_can_be_guessed_stops_the_start(secret: str, fault
 
 @pytest.mark.parametrize("name", ["FIELD_INDEX_KEY", "PASSWORD_PEPPER"])
 def test_a_signing_secret_that_is_also_another_stops_the_start(name: str) -> None:
-    """T11, S2: what one key leaks must not sign tokens."""
+    """T11, S2: a leak of one key must not allow signing tokens."""
     secret = "0123456789abcdef0123456789abcdef"
     with pytest.raises(InvalidSettings) as caught:
         create_app("testing", JWT_SECRET_KEY=secret, **{name: secret})

@@ -1,4 +1,4 @@
-"""A token that was found good is not verified again; all that can end it is asked on every request."""
+"""A verified token is not verified again, but everything that can end it is checked on every request."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ import pytest
 from flask import Flask
 
 from apps.services import token as tokens
-from tests.support.forge import REFUSAL, told
+from tests.support.forge import REFUSAL, verdict
 from tests.support.keys import ALGORITHMS, command, rotate
 from tests.support.people import PASSWORD, People, Person, bearer
 from tests.support.settings import change_settings
@@ -16,7 +16,7 @@ COOKIES = {"JWT_TOKEN_LOCATION": ["headers", "cookies"]}
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The tokens whose signature is looked at."""
+    """The tokens whose signature was verified."""
     seen: list[str] = []
     really = tokens.decode_token
 
@@ -38,11 +38,11 @@ def test_a_good_token_is_verified_once(people: People, decoded: list[str]) -> No
 
 @pytest.mark.stores("sqlite")
 def test_a_bad_token_is_never_known(people: People, decoded: list[str]) -> None:
-    """T1, T6: nor is one that was sent where it does not belong thereby good."""
+    """T1, T6: a forged token is verified each time, and a token of the wrong kind stays refused."""
     alice = people.sign_up()
     forged = alice.access_token[:-4] + "AAAA"
     for token in (forged, alice.refresh_token):
-        assert [told(alice.get("/users/", token=token)) for _ in range(2)] == [REFUSAL] * 2
+        assert [verdict(alice.get("/users/", token=token)) for _ in range(2)] == [REFUSAL] * 2
     assert decoded == [forged, forged, alice.refresh_token]
 
 
@@ -60,11 +60,11 @@ ENDS: dict[str, Callable[[Person, Person], object]] = {
 
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
 def test_a_known_token_ends_at_once(people: People, end: Callable[[Person, Person], object]) -> None:
-    """R6, Z4: what is remembered is a signature, not a permission."""
+    """R6, Z4: the cache holds a verified signature, not a permission."""
     alice, admin = people.sign_up(), people.admin()
     assert [alice.get("/users/").status_code, alice.refresh().status_code] == [200, 200]
     end(alice, admin)
-    assert told(alice.get("/users/")) == told(alice.refresh()) == REFUSAL
+    assert verdict(alice.get("/users/")) == verdict(alice.refresh()) == REFUSAL
 
 
 @pytest.mark.stores("sqlite")
@@ -89,7 +89,7 @@ def test_a_known_token_ends_with_the_key_that_signed_it(app: Flask, people: Peop
     bob = people.sign_up()
     assert [alice.get("/users/").status_code, bob.get("/users/").status_code] == [200, 200]
     command(app, "keys", "retire", first, "--force")
-    assert told(alice.get("/users/")) == REFUSAL
+    assert verdict(alice.get("/users/")) == REFUSAL
     assert bob.get("/users/").status_code == 200
 
 

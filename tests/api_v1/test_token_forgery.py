@@ -1,6 +1,6 @@
-"""Tokens that the service did not make, or made for something else: each gets the one refusal, to the byte.
+"""Forged and misused tokens: all get the same refusal, in identical bytes.
 
-Those that are signed with the real key show that the signature is not all that is looked at.
+Those signed with the real key show that the signature is not the only check.
 """
 
 import socket
@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from apps.services.token import Kind
-from tests.support.forge import ABSENT, HEADER, KEY, REFUSAL, Json, altered, claims_of, headed, segment, signed, told
+from tests.support.forge import ABSENT, HEADER, KEY, REFUSAL, Json, altered, claims_of, headed, segment, signed, verdict
 from tests.support.people import People, Person
 
 pytestmark = pytest.mark.stores("sqlite")
@@ -29,12 +29,12 @@ TIMES = ("exp", "nbf", "iat")
 
 
 def use(person: Person, kind: Kind, token: str) -> tuple[int, bytes, str | None]:
-    """Send a token where its kind belongs."""
-    return told(person.get("/users/", token=token) if kind == "access" else person.post("/refresh", token=token))
+    """Send a token to a route of its kind."""
+    return verdict(person.get("/users/", token=token) if kind == "access" else person.post("/refresh", token=token))
 
 
 def accepted(person: Person, tokens: Mapping[str, str], kind: Kind = "access") -> list[str]:
-    """Return the names of the tokens that are not refused as they should be."""
+    """Return the names of the tokens that are not refused as expected."""
     return [name for name, token in tokens.items() if use(person, kind, token) != REFUSAL]
 
 
@@ -44,7 +44,7 @@ def token_of(person: Person, kind: Kind) -> str:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_forger_of_these_tests_makes_a_good_token(people: People, kind: Kind) -> None:
-    """Else nothing below would be refused for the reason that it names."""
+    """Otherwise the tests below could pass for a different reason."""
     alice = people.sign_up()
     token = token_of(alice, kind)
     assert altered(token) != token
@@ -54,7 +54,7 @@ def test_the_forger_of_these_tests_makes_a_good_token(people: People, kind: Kind
 
 
 def wrong_types(claim: str, value: Any) -> dict[str, Any]:
-    """Return what a careless check would take for the claim's value, and nothing of the claim's own JSON type."""
+    """Return values that a lax check would accept for the claim, all of another JSON type."""
     odd: dict[str, Any] = {"absent": ABSENT, "null": None, "list": [value], "object": {claim: value}}
     if claim != "fresh":
         odd |= {"true": True, "false": False}
@@ -68,7 +68,7 @@ def wrong_types(claim: str, value: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("claim", [*TEXTS, *TIMES, "fresh"])
 def test_every_claim_is_needed_with_its_own_type(people: People, claim: str, kind: Kind) -> None:
-    """T5: `sub` is a string and no number, in issued tokens too."""
+    """T5: `sub` is a string, not a number, in issued tokens as well."""
     alice = people.sign_up()
     token = token_of(alice, kind)
     odd = wrong_types(claim, claims_of(token)[claim])
@@ -76,7 +76,7 @@ def test_every_claim_is_needed_with_its_own_type(people: People, claim: str, kin
 
 
 def test_a_refresh_token_says_which_generation_it_is(people: People) -> None:
-    """T5, R1: and an access token does not."""
+    """T5, R1: an access token has no generation."""
     alice = people.sign_up()
     odd = wrong_types("gen", 0) | {"the next": 1, "one before the first": -1, "huge": int("9" * 400)}
     assert (
@@ -111,7 +111,7 @@ def wrong_values(claims: Json, lifetime: int) -> dict[str, Json]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_times_are_held_against_the_clock_and_the_lifetime(people: People, kind: Kind) -> None:
-    """T5: the signature alone opens nothing for longer than the service would."""
+    """T5: a signature does not make a token valid for longer than the service would issue it."""
     alice = people.sign_up()
     token = token_of(alice, kind)
     odd = wrong_values(claims_of(token), LIFETIME if kind == "access" else 300)
@@ -141,7 +141,7 @@ def test_a_clock_that_is_behind_by_the_leeway_takes_the_tokens_of_another(
 @pytest.mark.settings(JWT_ACCESS_TOKEN_EXPIRES=1.5, JWT_REFRESH_TOKEN_EXPIRES=2.5)
 @pytest.mark.parametrize("fraction", [0, 0.25, 0.5, 0.75])
 def test_a_token_of_a_lifetime_in_fractions_of_a_second_is_good(people: People, fraction: float) -> None:
-    """T5: whole seconds from `iat` to `exp` are one more or one less than those that it lives."""
+    """T5: `exp` and `iat` are whole seconds, so their difference may be off by one from the lifetime."""
     with time_machine.travel(START + timedelta(seconds=fraction), tick=False):
         alice = people.sign_up()
         assert [alice.get("/users/").status_code, alice.refresh().status_code] == [200, 200]
@@ -162,7 +162,7 @@ WRONG_NAMES: dict[str, tuple[Any, ...]] = {
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("claim", WRONG_NAMES)
 def test_names_are_compared_whole_and_exactly(people: People, claim: str, kind: Kind) -> None:
-    """T6, T7: no prefix, no list, no other case (CVE-2024-53861); T8: `sub` in one form only."""
+    """T6, T7: no prefix, list or other case matches (CVE-2024-53861). T8: `sub` has one form only."""
     alice = people.sign_up()
     token = token_of(alice, kind)
     odd = {repr(value): altered(token, **{claim: value}) for value in WRONG_NAMES[claim]}
@@ -171,7 +171,7 @@ def test_names_are_compared_whole_and_exactly(people: People, claim: str, kind: 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_user_and_session_must_belong_together(people: People, kind: Kind) -> None:
-    """T8: whoever has the key but not the database opens nothing with an id alone."""
+    """T8: the signing key alone, without the database, opens no account by its id."""
     alice, bob = people.sign_up(), people.sign_up()
     token, other = token_of(alice, kind), claims_of(bob.access_token)
     odd = {
@@ -203,14 +203,14 @@ HEADERS: dict[str, Json] = {
 
 
 def test_the_header_is_exactly_ours(people: People) -> None:
-    """T1, T3, T4: signed with the real key, and refused for a member that this service does not write."""
+    """T1, T3, T4: signed with the real key, and refused because the service does not write such a header."""
     alice = people.sign_up()
     assert accepted(alice, {name: headed(alice.access_token, **odd) for name, odd in HEADERS.items()}) == []
 
 
 @pytest.mark.parametrize("member", ["jku", "x5u"])
 def test_no_key_is_fetched_from_an_address_in_a_token(people: People, member: str) -> None:
-    """T3: a listener on that address hears nothing."""
+    """T3: a listener on that address gets no connection."""
     alice = people.sign_up()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
@@ -221,7 +221,7 @@ def test_no_key_is_fetched_from_an_address_in_a_token(people: People, member: st
 
 
 def test_without_the_right_signature_nothing_is_accepted(people: People) -> None:
-    """T1 (CVE-2026-28802): no signature, an empty one, one of another algorithm, another key or another token."""
+    """T1 (CVE-2026-28802): no signature, an empty one, or one of another algorithm, key or token."""
     alice, bob = people.sign_up(), people.sign_up()
     claims, token = claims_of(alice.access_token), alice.access_token
     content, _, signature = token.rpartition(".")
@@ -241,7 +241,7 @@ def swap_claims(token: str, other: str) -> str:
 
 
 def test_a_token_has_one_spelling(people: People) -> None:
-    """F8: the bits of the last character that carry nothing are zero, and nothing may stand around a part."""
+    """F8: the unused bits of the last character are zero, and no extra characters surround a part."""
     alice = people.sign_up()
     head, body, signature = alice.access_token.split(".")
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
@@ -260,7 +260,7 @@ def private_keys() -> dict[str, Any]:
 
 
 def spellings(alg: str, public: Any) -> dict[str, bytes]:
-    """Return the public key as it may be published."""
+    """Return the public key in each published format."""
     return {
         "PEM": public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
         "DER": public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
@@ -270,7 +270,7 @@ def spellings(alg: str, public: Any) -> dict[str, bytes]:
 
 
 def test_a_public_key_is_no_secret_and_its_owner_no_signer(people: People) -> None:
-    """T2 (CVE-2022-29217, CVE-2024-33663): neither a MAC by a public key nor a signature by its private one."""
+    """T2 (CVE-2022-29217, CVE-2024-33663): a MAC with a public key and a signature with its private key are refused."""
     alice = people.sign_up()
     claims = claims_of(alice.access_token)
     odd = {}

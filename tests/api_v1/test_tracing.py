@@ -1,4 +1,4 @@
-"""What an OpenTelemetry collector is sent, and that a log line names its trace."""
+"""The traces that an OpenTelemetry collector receives, and the trace id in log lines."""
 
 import io
 import json
@@ -77,6 +77,7 @@ def test_a_request_is_a_span_with_its_statements_below_it(app: Flask, people: Pe
     assert all(span.end_time_unix_nano >= span.start_time_unix_nano for span in below)
 
 
+@pytest.mark.stores("sqlite")
 def test_a_trace_that_a_client_began_goes_on(app: Flask, client: FlaskClient, collector: Collector) -> None:
     client.get("/healthz", headers={"traceparent": f"00-{TRACE}-{PARENT}-01"})
     client.get("/healthz", headers={"traceparent": CANARY})
@@ -85,6 +86,7 @@ def test_a_trace_that_a_client_began_goes_on(app: Flask, client: FlaskClient, co
     assert (second.trace_id.hex() != TRACE, second.parent_span_id) == (True, b"")
 
 
+@pytest.mark.stores("sqlite")
 def test_a_log_line_names_its_trace(app: Flask, client: FlaskClient, output: io.StringIO, collector: Collector) -> None:
     client.get("/healthz")
     (span,) = of_requests(spans(app, collector))
@@ -92,6 +94,7 @@ def test_a_log_line_names_its_trace(app: Flask, client: FlaskClient, output: io.
     assert (line["event"], line["trace_id"]) == ("request", span.trace_id.hex())
 
 
+@pytest.mark.stores("sqlite")
 def test_a_refusal_names_its_type_and_is_the_clients_fault(
     app: Flask, client: FlaskClient, collector: Collector
 ) -> None:
@@ -122,7 +125,7 @@ def test_an_error_of_the_database_is_one_without_its_text(
 
 @pytest.mark.stores("sqlite")
 def test_what_a_worker_did_last_is_sent_when_it_stops(app: Flask, collector: Collector, tmp_path: Path) -> None:
-    """V5: it has five seconds' worth in its hands."""
+    """V5: a worker holds up to five seconds of spans."""
     environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.port}"}
     with live.live_server(tmp_path, "serve", **environment) as server:
         urllib.request.urlopen(f"{server.url}/healthz", timeout=30).close()
@@ -130,14 +133,14 @@ def test_what_a_worker_did_last_is_sent_when_it_stops(app: Flask, collector: Col
 
 
 def test_no_secret_and_no_name_is_in_a_trace(app: Flask, client: FlaskClient, collector: Collector) -> None:
-    """L1: after every route was used, and after a request with secrets in the wrong places."""
+    """L1: after a request to each route, and with secrets in the wrong places."""
     every = EveryRoute(app, client)
     for _, send in every.requests:
         send()
     client.get(f"/api/v1/{CANARY}?access_token={CANARY}", headers={**bearer(CANARY), "tracestate": f"a={CANARY}"})
     client.get("/healthz", headers={"baggage": f"a={CANARY}", "User-Agent": CANARY, "Cookie": f"a={CANARY}"})
     client.open("/healthz", method=CANARY.upper())
-    client.post("/api/v1/users/", json=sign_up_body(every.admin.username))  # taken: the database quotes the name
+    client.post("/api/v1/users/", json=sign_up_body(every.admin.username))  # taken: the database's error has the name
     people = (every.alice, every.bob, every.admin)
     secrets = {CANARY, CANARY.upper(), PASSWORD, every.service_secret, every.service_id, "13200001111", "argon2"}
     secrets |= {secret for person in people for secret in (person.username, person.access_token, person.refresh_token)}

@@ -1,4 +1,4 @@
-"""The curl transcript of the lesson, line by line."""
+"""The lesson's curl transcript, line by line."""
 
 from flask.testing import FlaskClient
 

@@ -1,4 +1,4 @@
-"""What is no HTTP request, or too large for one: `manage.py run` refuses it as it refuses all else."""
+"""Requests that are no valid HTTP or too large: `manage.py run` refuses them in the envelope."""
 
 import json
 import socket
@@ -41,7 +41,7 @@ def exchange(server: Live, request: str) -> tuple[int, str, Message, Any]:
 
 @pytest.mark.parametrize(("request_", "status", "type_"), UNREADABLE.values(), ids=UNREADABLE)
 def test_what_cannot_be_read_is_refused_in_the_envelope(server: Live, request_: str, status: int, type_: str) -> None:
-    """I6, L1: with the headers of every answer, and without a word of it in the answer or in a log."""
+    """I6, L1: with the usual headers, and without a part of the request in the response or in a log."""
     answered, reason, headers, body = exchange(server, request_)
     assert (answered, body["code"], body["error"]["type"]) == (status, status, type_)
     assert set(body) == {"code", "data", "error", "message", "state"}

@@ -1,4 +1,4 @@
-"""The documentation page in a real browser, with nothing between them: no internet, no CDN."""
+"""The documentation page in a real browser, without internet access and without a CDN."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from tests.support.live import Live, live_server
 
 _FLAGS = (
     "--headless",
-    "--no-sandbox",  # which root cannot have, and CI is root
+    "--no-sandbox",  # CI runs as root, and root cannot use the sandbox
     "--disable-gpu",
     "--disable-quic",
     "--no-first-run",
@@ -31,12 +31,12 @@ _FLAGS = (
 
 @dataclass
 class Page:
-    """What a browser made of the page."""
+    """The page as a browser loaded it."""
 
     server: Live
     dom: str
     console: list[str]
-    asked: set[str]  # the URLs that the page, not the browser, asked for
+    asked: set[str]  # the URLs that the page, not the browser itself, requested
 
 
 @pytest.fixture(scope="module", params=["/api/v1/docs", "/api/v1/docs/"])
@@ -70,7 +70,7 @@ def test_the_page_shows_every_operation(page: Page) -> None:
 
 
 def test_the_page_breaks_no_policy_and_logs_no_error(page: Page) -> None:
-    """I6: what its Content-Security-Policy forbids, the page does not do."""
+    """I6: the page does nothing that its Content-Security-Policy forbids."""
     assert page.console == []
 
 

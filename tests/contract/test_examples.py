@@ -1,4 +1,4 @@
-"""docs/examples: what another team copies is run here against a live service, as it stands."""
+"""docs/examples: the code that other teams copy runs unchanged against a live service."""
 
 import json
 import os
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.timeout(120)
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Flask:
-    """The operator's view of the service: its database, with a key that signs."""
+    """The service as its operator sees it: its database, with a signing key."""
     url = stores.make_database("sqlite", tmp_path_factory.mktemp("sqlite"))
     app = create_app("testing", DATABASE_URL=url, JWT_ALGORITHM="EdDSA")
     register_commands(app)
@@ -59,7 +59,7 @@ def person(gatehouse: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def orders(gatehouse: str) -> FlaskClient:
-    """The other team's service, as the example has it."""
+    """The other team's service, from the example."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(os.environ, "ACCOUNTS_URL", gatehouse)
         client: FlaskClient = runpy.run_path(str(EXAMPLE))["app"].test_client()
@@ -67,19 +67,19 @@ def orders(gatehouse: str) -> FlaskClient:
 
 
 def test_it_is_about_ten_lines() -> None:
-    """What a reader has to take over: the function, without its imports."""
+    """The part that a reader copies: the function, without its imports."""
     lines = EXAMPLE.read_text().partition("def current_user_id")[2].partition("@app.get")[0].strip().splitlines()
     assert len(lines) <= 14
 
 
 def test_an_access_token_is_accepted(orders: FlaskClient, person: dict[str, Any]) -> None:
-    """T12: verified by the published key alone; Gatehouse is not asked about the token."""
+    """T12: verified with the published key alone, without a request to Gatehouse about the token."""
     response = orders.get("/orders", headers=bearer(person["access_token"]))
     assert (response.status_code, response.get_json()) == (200, {"orders_of": str(person["id"])})
 
 
 def test_nothing_else_is(app: Flask, orders: FlaskClient, person: dict[str, Any]) -> None:
-    """T1, T5, T6, T7: a refresh token, another's key, another audience, a token that is over, none at all."""
+    """T1, T5, T6, T7: refresh tokens, other keys, other audiences, expired tokens and no token are refused."""
     access = person["access_token"]
     own, stranger = signing_key_of(app), make_private_key("EdDSA")
     claims, now = claims_of(access), int(clock.now().timestamp())

@@ -1,4 +1,4 @@
-"""The layout: which folder imports which, which names a file may have, and where the shared seams are."""
+"""The layout: the import order of the folders, the file names, and the place of shared mechanisms."""
 
 import ast
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ LAYERS = [
 ]
 LEVEL = {place: number for number, line in enumerate(LAYERS) for place in line}
 
-# What a layer must not know besides: libraries and seams that belong to another one.
+# Libraries and modules that a layer must not import, because they belong to another layer.
 FORBIDDEN = {
     "apps/models": ("flask",),
     "apps/services": ("apps.utils.response", "flask.request", "flask.g"),
@@ -40,7 +40,7 @@ UTILS = {"__init__", "clock", "device", "ids", "phone", "response", "strict_json
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Give the full name of everything that a file imports, at its top or within a function."""
+    """Yield the full name of each import of a file, at its top or within a function."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -55,7 +55,7 @@ def files(place: str) -> list[Path]:
 
 
 def place_of(name: str) -> str | None:
-    """Return the line's folder or file that the imported `name` belongs to; None for a library."""
+    """Return the folder or file of LAYERS that the imported `name` belongs to, or None for a library."""
     head, *rest = name.split(".")
     if head in ("manage", "wsgi"):
         return f"{head}.py"

@@ -1,4 +1,4 @@
-"""The documents: what they point to is there."""
+"""Links in the documents: each target exists."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ from apps.about import ROOT
 
 PAGES = sorted([*ROOT.glob("README*.md"), ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)(?:#[^)]*)?\)")
-# Made by `python -m benchmarks`, and not there before its first run.
+# Written by `python -m benchmarks`; absent before its first run.
 WRITTEN_LATER = {ROOT / "docs" / "performance.md", ROOT / "docs" / "performance.svg"}
 
 

@@ -1,4 +1,4 @@
-"""The dashboard, the alerts and their documentation speak of metrics, labels, routes and errors that there are."""
+"""The dashboard, the alerts and their page name only metrics, labels, routes and errors that exist."""
 
 import json
 import re
@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.stores("sqlite"), pytest.mark.settings(METRICS_TOKEN=m
 
 @pytest.fixture
 def samples(client: FlaskClient, people: People) -> metrics.Samples:
-    """What is told once every kind of thing has happened."""
+    """The metrics after a success and an error."""
     people.sign_up()
     client.get("/nowhere")
     return metrics.parse(client.get("/metrics", headers=bearer(metrics.TOKEN)).text)
@@ -42,7 +42,7 @@ def panels() -> list[dict[str, Any]]:
 
 
 def queries() -> Iterator[str]:
-    """Give what the dashboard asks Prometheus."""
+    """Yield the PromQL queries of the dashboard."""
     for panel in panels():
         for target in panel["targets"]:
             yield target["expr"]
@@ -83,7 +83,7 @@ def test_every_label_that_is_asked_for_exists(app: Flask, samples: metrics.Sampl
 
 
 def test_the_dashboard_can_be_imported() -> None:
-    """It asks whichever source and instance one picks, and no panel lies on another."""
+    """Its queries use the chosen source and instance, and its panels do not overlap."""
     dashboard = json.loads(DASHBOARD.read_text())
     assert (dashboard["uid"], dashboard["title"]) == ("gatehouse", "Gatehouse")
     assert {variable["name"] for variable in dashboard["templating"]["list"]} == {"datasource", "instance"}
@@ -119,7 +119,7 @@ def test_every_alert_fires_on_a_bad_day_and_none_on_a_quiet_one() -> None:
 
 
 def test_prometheus_can_read_what_the_dashboard_asks(tmp_path: Path) -> None:
-    """As rules, which promtool checks: a query by itself it only sends to a server."""
+    """promtool checks rules, but sends a single query to a server; so the queries become rules."""
     plain = [query.replace("$__rate_interval", "5m").replace("$instance", ".*") for query in queries()]
     rules = [{"record": f"query:{number}", "expr": query} for number, query in enumerate(plain)]
     file = tmp_path / "rules.yml"

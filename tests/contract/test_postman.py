@@ -1,4 +1,4 @@
-"""The Postman collection: generated, whole, and true of a live server."""
+"""The Postman collection: generated, complete, and passed by a live server."""
 
 import json
 import re
@@ -22,7 +22,7 @@ ENVIRONMENT = DOCS / "gatehouse.postman_environment.json"
 
 @pytest.mark.stores("sqlite")
 def test_the_committed_files_are_what_the_command_writes(app: Flask, tmp_path: Path) -> None:
-    """The files are generated. When this fails: `python manage.py postman`."""
+    """The files are generated. If this fails, run `python manage.py postman`."""
     result = app.test_cli_runner().invoke(args=["postman", f"--folder={tmp_path}"])
     assert result.exit_code == 0, result.output
     written = {path.name: path.read_text() for path in tmp_path.iterdir()}
@@ -35,11 +35,11 @@ def test_every_documented_operation_is_in_the_story(app: Flask) -> None:
     with app.app_context():
         document = openapi.document()
     documented = {spec["operationId"] for methods in document["paths"].values() for spec in methods.values()}
-    assert documented == {step.operation for step in postman_collection.STORY}
+    assert documented == {step.operation for step in postman_collection.SCENARIO}
 
 
 def test_newman_is_pinned_and_its_lock_names_no_host() -> None:
-    """C1: one exact version, held by hashes, from whatever registry the reader's npm is set to."""
+    """C1: one exact version, fixed by hashes, from any registry that the reader's npm is configured for."""
     assert re.fullmatch(r"\d+\.\d+\.\d+", json.loads((ROOT / "package.json").read_text())["devDependencies"]["newman"])
     locked = json.loads((ROOT / "package-lock.json").read_text())["packages"]
     assert all("integrity" in package for path, package in locked.items() if path)
@@ -48,18 +48,18 @@ def test_newman_is_pinned_and_its_lock_names_no_host() -> None:
 
 @pytest.mark.parametrize("command", ["run", "serve"])
 def test_a_live_server_passes_the_collection_again_and_again(command: str, tmp_path: Path) -> None:
-    """The collection checks every status, envelope, key and token of the story."""
+    """The collection checks every status, envelope, key and token."""
     if not programs.find("newman"):
         pytest.skip("no newman here")
     with live_server(tmp_path, command) as live:
         run = newman(live, tmp_path / "report.json", iterations=2)
     assert [f"{failure['source']['name']}: {failure['error']['message']}" for failure in run["failures"]] == []
-    assert run["stats"]["requests"]["total"] == 2 * len(postman_collection.STORY)
-    assert run["stats"]["assertions"]["total"] == 2 * 3 * len(postman_collection.STORY)
+    assert run["stats"]["requests"]["total"] == 2 * len(postman_collection.SCENARIO)
+    assert run["stats"]["assertions"]["total"] == 2 * 3 * len(postman_collection.SCENARIO)
 
 
 def newman(live: Live, report: Path, iterations: int) -> Any:
-    """Run the collection as a person does who imported the two files; return newman's account of it."""
+    """Run the collection like a user who imported the two files, and return newman's report."""
     options = ["--environment", ENVIRONMENT, "--env-var", f"base_url={live.url}", "--iteration-count", str(iterations)]
     command = [programs.find("newman") or "", "run", COLLECTION, *options, "--timeout-request", "20000"]
     reporter = ["--reporters", "json", "--reporter-json-export", report]

@@ -1,6 +1,6 @@
-"""Requirement ids: docs/security.md explains every id in use, and a test cites every id that it explains.
+"""Requirement ids: docs/security.md explains every id in use, and a test cites every id of the table.
 
-No docstring or comment of this file may name an id: it would count as a test of that id.
+No docstring or comment of this file may contain an id: it would count as a test of that id.
 """
 
 import ast
@@ -16,9 +16,9 @@ from apps.about import ROOT
 PAGE = ROOT / "docs" / "security.md"
 FOLDERS = (".ci", "apps", "benchmarks", "deploy", "docs", "migrations", "tests")
 
-# An id is one capital letter and a number up to 999, as a whole word. "ES256", "%D9" and "A.2" are none.
+# An id is one capital letter and a number up to 999, as a whole word. "ES256", "%D9" and "A.2" are not ids.
 ID = re.compile(r"(?<![\w%])[A-Z][1-9]\d{0,2}(?!\w)")
-# Rule codes of ruff would look the same; they follow "noqa:".
+# Ruff's rule codes look like ids; they follow "noqa:".
 RULE_CODES = re.compile(r"noqa: *[A-Z]+\d+(?:, *[A-Z]+\d+)*")
 MARKDOWN_CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
 
@@ -26,7 +26,7 @@ ROW = re.compile(r"^\| ([A-Z][1-9]\d{0,2}) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$"
 LINK = re.compile(r"\]\(([^)]+)\)")
 SOURCE = re.compile(r"ASVS \d+\.\d+\.\d+(?:(?:, |-)\d+\.\d+\.\d+)*|RFC \d+ \d[\d., ]*")
 
-# Design documents that are not in the repository. Names of the second line are also words: a number must follow.
+# Design documents that are not in the repository. The names of the second line are also words: a number must follow.
 FOREIGN = re.compile(
     r"\b(?:ACCOUNT_LIFE|DESIGN|ECOSYSTEM|HOUSE|OPENAPI_TOOLS)\b"
     r"|\b(?:INTEGRATION|OIDC|SECURITY|STYLE) (?:[A-Z]\d|\d+\b(?!\.\d))"
@@ -39,7 +39,7 @@ Row = tuple[str, str, list[Path]]
 
 @cache
 def files() -> list[Path]:
-    """Return the files of the repository, without what is installed or generated beside them."""
+    """Return the files of the repository, without installed and generated ones."""
     found = [*ROOT.iterdir(), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*"))]
     return [path for path in found if path.is_file() and not {"__pycache__", "node_modules"} & {*path.parts}]
 
@@ -77,7 +77,7 @@ def rows() -> dict[str, Row]:
 
 
 def test_every_id_in_use_is_in_the_table() -> None:
-    """When this fails: add a row to docs/security.md, or cite the id that is meant."""
+    """If this fails, add a row to docs/security.md or cite the intended id."""
     cited = {path: ids_in(path) for path in files() if path.suffix in (".py", ".md") and path != PAGE}
     unknown = {str(path.relative_to(ROOT)): names - rows().keys() for path, names in cited.items()}
     assert {path: names for path, names in unknown.items() if names} == {}
@@ -90,7 +90,7 @@ def test_every_id_in_the_table_is_cited_by_a_test() -> None:
 
 
 def test_every_row_links_to_tests_that_cite_its_id() -> None:
-    """When a test file was renamed: change its links in docs/security.md."""
+    """If a test file was renamed, change its links in docs/security.md."""
     tests = {*(ROOT / "tests").rglob("test_*.py")}
     wrong = {
         (name, str(path.relative_to(ROOT)))
@@ -112,7 +112,7 @@ def test_every_row_has_a_promise_and_a_source() -> None:
 
 
 def test_no_file_cites_a_document_that_is_not_in_the_repository() -> None:
-    """When this fails: say it in plain words, or cite the id without the document."""
+    """If this fails, write it in plain words, or cite the id without the document."""
     names = {path.name for path in files()}
     cited = {}
     for path in (path for path in files() if path not in (PAGE, Path(__file__))):

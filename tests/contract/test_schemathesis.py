@@ -1,4 +1,4 @@
-"""The document, fuzzed: schemathesis makes requests from it, right and wrong, and holds every answer against it."""
+"""The OpenAPI document, fuzzed: schemathesis sends valid and invalid requests and checks every response against it."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -26,10 +26,10 @@ FORMATS = {
 
 
 class Current:
-    """The application of the test that runs: the cases are made from the document before there is a store.
+    """The application of the running test. The cases are generated before a store exists, so they carry a placeholder.
 
-    So they carry the name of a token, "access", and here it becomes a real one; a new one for every request, because
-    some requests end their session.
+    The placeholder "access" or "refresh" becomes a real token here: a new one for each request, because some requests
+    end their session.
     """
 
     app: Flask = create_app("testing")
@@ -47,7 +47,7 @@ class Current:
     def log_in(self) -> Person:
         try:
             return self.people.log_in(self.admin.username)
-        except AssertionError:  # a request renamed or deleted the admin
+        except AssertionError:  # a request has renamed or deleted the admin
             self.admin = self.people.admin()
             return self.admin
 
@@ -60,7 +60,7 @@ for name, strategy in FORMATS.items():
 
 @schema.auth(refresh_interval=None)
 class Token:
-    """The kind of token that the document asks for."""
+    """Adds the kind of token that the document requires."""
 
     def get(self, case: Case, context: AuthContext) -> str | None:
         return next((kind for needed in context.operation.definition.raw.get("security", []) for kind in needed), None)
@@ -76,15 +76,15 @@ def running(app: Flask, people: People) -> None:
 
 
 def excluded_for(case: Case) -> list[Any]:
-    """Return the checks that do not hold: a cursor is good only where the list before gave it."""
+    """Return the checks to skip: JSON Schema accepts some bodies that the service refuses, and made-up cursors."""
     is_strict = says_it_strictly(case.body) and says_it_strictly(case.query) and "cursor" not in (case.query or {})
     return [] if is_strict else [positive_data_acceptance]
 
 
 def says_it_strictly(body: Any) -> bool:
-    """Return whether a body that fits the schema also keeps what JSON Schema cannot say.
+    """Return True if a body that fits the schema also keeps the rules that JSON Schema cannot express.
 
-    It does not check formats, and it takes 18.0 for an integer, which I2 refuses.
+    The schema does not check formats, and it accepts 18.0 as an integer, which I2 refuses.
     """
     if isinstance(body, dict):
         return all(says_it_strictly(value) and format_holds(name, value) for name, value in body.items())
@@ -104,5 +104,5 @@ def format_holds(name: str, value: Any) -> bool:
 @schema.parametrize()
 @settings(max_examples=25, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 def test_the_service_keeps_every_promise_of_the_document(case: Case, running: None) -> None:
-    """I1, I9, Z1, Z3, T13: all checks of schemathesis, with and without a good token."""
+    """I1, I9, Z1, Z3, T13: all checks of schemathesis, with and without a valid token."""
     case.call_and_validate(excluded_checks=excluded_for(case))

@@ -21,7 +21,7 @@ GENERATOR = Path("/usr/lib/systemd/user-environment-generators/30-systemd-enviro
 
 @pytest.fixture
 def filled_in(tmp_path: Path) -> dict[str, str]:
-    """Fill in the example as a person does, and return what each line means."""
+    """Fill in the example and return the expected value of each line."""
     key, index, field = (secrets.token_urlsafe(32) for _ in range(3))
     text = (ROOT / "deploy" / "gatehouse.env.example").read_text()
     for before, after in (
@@ -47,14 +47,14 @@ def filled_in(tmp_path: Path) -> dict[str, str]:
 
 
 def test_systemd_reads_it(filled_in: dict[str, str], tmp_path: Path) -> None:
-    """By the program that reads environment.d, which shares its parser with EnvironmentFile=."""
+    """Read by the generator for environment.d, which shares its parser with EnvironmentFile=."""
     if not GENERATOR.exists():
         pytest.skip("no systemd here")
     (tmp_path / "environment.d").mkdir()
     shutil.copy(tmp_path / "gatehouse.env", tmp_path / "environment.d" / "gatehouse.conf")
     environ = {"XDG_CONFIG_HOME": str(tmp_path), "PATH": os.environ["PATH"]}
     printed = subprocess.run([GENERATOR], env=environ, capture_output=True, text=True, check=True).stdout
-    read = dict(word.split("=", 1) for word in shlex.split(printed))  # it prints lines for a shell
+    read = dict(word.split("=", 1) for word in shlex.split(printed))  # the generator prints shell syntax
     assert filled_in.items() <= read.items()
 
 
@@ -67,7 +67,7 @@ def test_compose_reads_it(filled_in: dict[str, str], tmp_path: Path) -> None:
 
 
 def test_the_line_for_the_first_admin_makes_one(filled_in: dict[str, str], tmp_path: Path) -> None:
-    """The line of docs/deploy.md itself; only places are changed, and nobody is asked for what a terminal would."""
+    """The exact line of docs/deploy.md, with other paths, and with options instead of prompts."""
     (line,) = re.findall(r"sudo -u gatehouse sh -c '(.*)'", (ROOT / "docs" / "deploy.md").read_text())
     line = line.replace("/etc/gatehouse", str(tmp_path)).replace(".venv/bin/python", sys.executable)
     options = ["--password-stdin", "--username=white-rabbit", "--mobile=13200001111", "--age=40", f"--birth={BIRTH}"]

@@ -1,4 +1,4 @@
-"""deploy/: every file is read by the tool that it is written for, without an engine to run it on."""
+"""deploy/: the tool of each file accepts it. No engine is needed to run it."""
 
 import re
 import secrets
@@ -22,7 +22,7 @@ KUBERNETES = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
 
 
 def check(*command: str | Path, cwd: Path = ROOT) -> str:
-    """Run a tool, which must find no fault, and return what it prints."""
+    """Run a tool that must succeed, and return its output."""
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -41,7 +41,7 @@ def test_the_dockerfile_is_well_made() -> None:
 
 @pytest.mark.stores("postgresql")
 def test_the_image_holds_all_that_the_service_needs(app: Flask, tmp_path: Path) -> None:
-    """What COPY puts there, and nothing else, in a folder that nobody may write to: migrates and serves."""
+    """The files of COPY, and nothing else, are enough to migrate and serve. Both write nothing into the folder."""
     for sources in re.findall(r"^COPY (?!--from|requirements)(.+) \S+$", (DEPLOY / "Dockerfile").read_text(), re.M):
         for name in sources.split():
             source = ROOT / name
@@ -92,7 +92,7 @@ def test_the_image_leaves_out_what_it_does_not_copy() -> None:
 
 @pytest.fixture
 def compose(tmp_path: Path) -> dict[str, Any]:
-    """The compose file as its tool reads it, with the files that a person makes beside it."""
+    """The compose file as parsed by docker-compose, with the files that the operator adds beside it."""
     program = programs.skip_unless_installed("docker-compose")
     folder = shutil.copytree(DEPLOY, tmp_path / "deploy")
     (folder / "gatehouse.env.example").rename(folder / "gatehouse.env")
@@ -136,7 +136,7 @@ def pods() -> list[tuple[str, dict[str, Any]]]:
 def test_every_pod_is_without_rights(name: str, pod: dict[str, Any]) -> None:
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["automountServiceAccountToken"] is False
-    assert pod["enableServiceLinks"] is False  # GATEHOUSE_PORT and the like are no settings
+    assert pod["enableServiceLinks"] is False  # GATEHOUSE_PORT and similar variables are no settings
     for container in pod["containers"]:
         context = container["securityContext"]
         assert context["readOnlyRootFilesystem"] is True
@@ -145,7 +145,7 @@ def test_every_pod_is_without_rights(name: str, pod: dict[str, Any]) -> None:
 
 
 def test_the_image_can_be_built_with_what_observes_it() -> None:
-    """docs/observability.md: the build argument names a lock that is copied into the build, and holds the other one."""
+    """The build argument of docs/observability.md names a lock that is copied, and that contains requirements.txt."""
     (name,) = re.findall(r"--build-arg REQUIREMENTS=([\w.-]+)", (ROOT / "docs" / "observability.md").read_text())
     dockerfile = (DEPLOY / "Dockerfile").read_text()
     assert re.search(r"^ARG REQUIREMENTS=requirements.txt$", dockerfile, re.M)
@@ -163,7 +163,7 @@ def test_the_pods_are_reached_by_the_ingress_and_by_prometheus_alone() -> None:
 
 @pytest.mark.stores("sqlite")
 def test_the_probes_are_those_of_the_service(app: Flask) -> None:
-    """V2: liveness asks no store."""
+    """V2: liveness queries no store."""
     (deployment,) = (d for d in documents(DEPLOY / "kubernetes" / "gatehouse.yaml") if d["kind"] == "Deployment")
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"

@@ -1,4 +1,4 @@
-"""deploy/nginx in front of two real processes of the service, over TLS: what a person who deploys it gets."""
+"""deploy/nginx in front of two real processes of the service, over TLS."""
 
 import json
 import os
@@ -31,14 +31,14 @@ THREADS = 8
 
 class Deployment(NamedTuple):
     front: Front
-    start: Any  # (which of the two) -> its server
+    start: Any  # (process number): starts it
     servers: dict[int, live.Live]
-    take_out: Any  # (which, or None for both in) -> nginx asks the other alone
+    take_out: Any  # (process number, or None for neither): nginx uses the other one only
 
 
 @pytest.fixture
 def deployment(app: Flask, tmp_path: Path) -> Iterator[Deployment]:
-    """nginx with the site of deploy/nginx, and two processes behind it, on one database and one Redis."""
+    """nginx with the site of deploy/nginx and two processes that share one database and one Redis."""
     program = programs.skip_unless_installed("nginx")
     ports = [live.free_port() for _ in range(2)]
     environment = {
@@ -66,13 +66,13 @@ def deployment(app: Flask, tmp_path: Path) -> Iterator[Deployment]:
         def take_out(which: int | None) -> None:
             write_upstream(tmp_path, ports, out=which)
             subprocess.run([program, "-c", tmp_path / "nginx.conf", "-s", "reload"], check=True, capture_output=True)
-            time.sleep(1)  # nginx's processes of before end what they have begun
+            time.sleep(1)  # the previous workers of nginx finish their requests
 
         yield Deployment(front, start, servers, take_out)
 
 
 def test_two_processes_behind_nginx_are_one_service(deployment: Deployment) -> None:
-    """K4, R6: what one process wrote the other reads, and a logout at one holds at the other."""
+    """K4, R6: each process sees the writes and logouts of the other."""
     front = deployment.front
     signed_up = front.send("POST", "/api/v1/users/", body=sign_up_body()).body["data"]
     token = signed_up["access_token"]
@@ -86,7 +86,7 @@ def test_two_processes_behind_nginx_are_one_service(deployment: Deployment) -> N
 
 
 def test_a_client_cannot_say_where_it_comes_from(deployment: Deployment) -> None:
-    """The address is nginx's word, X-Forwarded-For from outside is dropped; so is a request id."""
+    """nginx sets the address. X-Forwarded-For and X-Request-ID of the client are dropped."""
     front = deployment.front
     claims = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "http", "X-Request-ID": "forged-by-me-1"}
     data = front.send("POST", "/api/v1/users/", body=sign_up_body(), **claims).body["data"]
@@ -98,7 +98,7 @@ def test_a_client_cannot_say_where_it_comes_from(deployment: Deployment) -> None
 
 
 def test_nginx_refuses_in_the_envelope(deployment: Deployment, tmp_path: Path) -> None:
-    """Too large for the service, too large for nginx, nobody there: always the same shape."""
+    """Too large for the service, too large for nginx, or no process left: the answer has the same shape."""
     front = deployment.front
     for size in (100_000, 2_000_000):
         refused = front.send("POST", "/api/v1/users/", body=b'"' + b"x" * size + b'"')
@@ -115,7 +115,7 @@ def test_nginx_refuses_in_the_envelope(deployment: Deployment, tmp_path: Path) -
 
 
 def exchange(port: int, request: bytes, tls: Front | None = None) -> Answer:
-    """Send what no HTTP client would send."""
+    """Send bytes that no HTTP client sends."""
     with socket.create_connection(("127.0.0.1", port), timeout=30) as plain:
         connection = tls.context.wrap_socket(plain, server_hostname="localhost") if tls else plain
         with connection:
@@ -139,7 +139,7 @@ UNREADABLE = {
 
 
 def test_what_nginx_cannot_read_it_refuses_in_the_envelope(deployment: Deployment) -> None:
-    """I6: with the headers of the service, and without its own version."""
+    """I6: with the headers of the service, and without nginx's version."""
     front = deployment.front
     for name, (request, status, type_) in UNREADABLE.items():
         refused = exchange(front.port, request, front)
@@ -151,7 +151,7 @@ def test_what_nginx_cannot_read_it_refuses_in_the_envelope(deployment: Deploymen
 
 
 def test_whoever_speaks_no_tls_is_told_to(deployment: Deployment) -> None:
-    """I6: on the port for TLS, and on the other whatever is asked; no version is told."""
+    """I6: without TLS on the TLS port, and for any request on the other port. No version is revealed."""
     front = deployment.front
     wild = [UNREADABLE[name][0] for name in ("a path of 9 kB", "a header of 9 kB", "no Host", "no HTTP", "TRACE")]
     for port, request in ((front.port, HEAD + b"\r\n"), *((front.plain, sent) for sent in (HEAD + b"\r\n", *wild))):
@@ -162,7 +162,7 @@ def test_whoever_speaks_no_tls_is_told_to(deployment: Deployment) -> None:
 
 
 def test_slow_clients_hold_no_thread_of_the_service(deployment: Deployment) -> None:
-    """V9: nginx hands a request on when its body is whole, so more stalled ones than there are threads harm nobody."""
+    """V9: nginx buffers bodies, so even more stalled clients than threads do no harm."""
     front = deployment.front
     signed_up = sign_up_body()
     token = front.send("POST", "/api/v1/users/", body=signed_up).body["data"]["access_token"]
@@ -181,20 +181,20 @@ def test_slow_clients_hold_no_thread_of_the_service(deployment: Deployment) -> N
 
 
 def test_a_killed_process_is_not_noticed(deployment: Deployment, tmp_path: Path) -> None:
-    """V4: nginx meets the one where nobody listens any more, and goes on with the other one."""
+    """V4: nginx gets no connection to the killed process and uses the other one."""
     front, (killed, other) = deployment.front, deployment.servers.values()
     token = front.send("POST", "/api/v1/users/", body=sign_up_body()).body["data"]["access_token"]
-    for process in (killed.process.pid, *children(killed.process.pid)):  # all at once: else a worker serves on a while
+    for process in (killed.process.pid, *children(killed.process.pid)):  # all, or a worker would serve on for a while
         os.kill(process, signal.SIGKILL)
     killed.process.wait()
     before = other.log.count('"/api/v1/users/"')
     assert {front.send("GET", "/api/v1/users/", token).status for _ in range(10)} == {200}
     assert other.log.count('"/api/v1/users/"') == before + 10
-    assert f'upstream: "{killed.url}/' in (tmp_path / "error.log").read_text()  # nginx complains of it
+    assert f'upstream: "{killed.url}/' in (tmp_path / "error.log").read_text()  # nginx logs it
 
 
 def test_a_rolling_restart_fails_no_request(deployment: Deployment) -> None:
-    """V5: each process in turn is taken out, stopped with SIGTERM and started again, under load."""
+    """V5: under load, each process is taken out, stopped with SIGTERM and started again."""
     front = deployment.front
     token = front.send("POST", "/api/v1/users/", body=sign_up_body()).body["data"]["access_token"]
     stop, statuses = threading.Event(), Counter[int]()

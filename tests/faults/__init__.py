@@ -1,4 +1,4 @@
-"""Stores that fail: servers of a test's own, which it freezes, kills and starts again."""
+"""Stores that fail: servers that a test starts for itself, freezes, kills and restarts."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ import redis
 
 
 def program() -> str:
-    """Return the path of a Redis or, out of the wheel, of a Valkey."""
+    """Return the path of a Redis or Valkey server, if necessary from the wheel."""
     found = shutil.which("redis-server") or shutil.which("valkey-server")
     if found:
         return found
@@ -24,7 +24,7 @@ def program() -> str:
 
 
 class RedisServer:
-    """A Redis of the test's own, on a unix socket."""
+    """A Redis for one test, on a unix socket."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -33,7 +33,7 @@ class RedisServer:
 
     @property
     def client(self) -> redis.Redis:
-        """A client that waits, unlike the service's."""
+        """A client without the short timeouts of the service's client."""
         return redis.Redis.from_url(self.url, decode_responses=True)
 
     def start(self) -> None:
@@ -51,7 +51,7 @@ class RedisServer:
             return False
 
     def freeze(self) -> None:
-        """Let it hang: it holds its connections and answers nothing."""
+        """Make the server hang: it keeps its connections and answers nothing."""
         os.kill(self.process.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
@@ -64,9 +64,8 @@ class RedisServer:
 
 @contextmanager
 def redis_server() -> Iterator[RedisServer]:
-    with tempfile.TemporaryDirectory(
-        prefix="gh-", dir="/tmp"
-    ) as folder:  # short: a socket's path has at most 107 bytes
+    # A short path: that of a socket has at most 107 bytes.
+    with tempfile.TemporaryDirectory(prefix="gh-", dir="/tmp") as folder:
         server = RedisServer(Path(folder))
         try:
             yield server
@@ -77,5 +76,5 @@ def redis_server() -> Iterator[RedisServer]:
 def wait_until(is_so: Callable[[], bool], seconds: float = 10) -> None:
     deadline = time.monotonic() + seconds
     while not is_so():
-        assert time.monotonic() < deadline, "it did not come to that"
+        assert time.monotonic() < deadline, f"not true within {seconds} seconds"
         time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""What the state machine believes of accounts and their sessions, to be held against what is stored."""
+"""The state machine's model of accounts and sessions, to be compared with the stored rows."""
 
 from dataclasses import dataclass, field
 
@@ -10,13 +10,13 @@ from apps.extensions import db
 from tests.support.forge import claims_of
 from tests.support.people import PASSWORD, Person
 
-Sessions = dict[str, tuple[bool, int]]  # {id: (does it go on, the generation of its refresh token)}
-Stored = tuple[str, bool, Sessions] | None  # role, whether blocked, sessions; None: there is no such user
+Sessions = dict[str, tuple[bool, int]]  # {id: (is it live, generation of its refresh token)}
+Stored = tuple[str, bool, Sessions] | None  # role, is blocked, sessions; None: no such user
 
 
 @dataclass(eq=False)
 class Login:
-    """A session, with the access token of its login, which is fresh, and the refresh token that is good now."""
+    """A session, with the fresh access token of its login and its current refresh token."""
 
     account: "Account"
     person: Person
@@ -29,7 +29,7 @@ class Login:
         return str(claims_of(self.person.access_token)["sid"])
 
     def rotate(self, response: TestResponse) -> None:
-        """Take the successor that a refresh gave."""
+        """Store the refresh token that a refresh returned."""
         self.retired.append(self.person.refresh_token)
         self.person.refresh_token = response.get_json()["data"]["refresh_token"]
         self.generation += 1
@@ -50,12 +50,12 @@ class Account:
         return self.logins[-1]
 
     def end(self, but: Login | None = None) -> None:
-        """Every session ends, or every other one."""
+        """Mark every session as ended, except `but`."""
         for login in self.logins:
             login.is_alive = login.is_alive and login is but
 
     def learn(self, found: Stored, new: list[Login]) -> None:
-        """Believe of these what is stored."""
+        """Set the state of these logins to what is stored."""
         for login in new:
             login.is_alive = bool(found and found[2][login.id][0])
 
@@ -66,12 +66,12 @@ class Account:
 
 
 def stored(app: Flask, user_id: int) -> Stored:
-    """Return what the database says of an account."""
+    """Return the state of an account in the database."""
     users = text("SELECT role, block_time IS NOT NULL FROM users WHERE id = :id")
     sessions = text("SELECT id, revoke_time IS NULL, refresh_generation FROM sessions WHERE user_id = :id")
     with app.app_context():
         user = db.session.execute(users, {"id": user_id}).one_or_none()
         rows = db.session.execute(sessions, {"id": user_id}).all()
         db.session.rollback()
-    assert user or not rows, "sessions of nobody"
+    assert user or not rows, "sessions without a user"
     return user and (user[0], bool(user[1]), {row[0]: (bool(row[1]), row[2]) for row in rows})

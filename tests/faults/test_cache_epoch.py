@@ -1,4 +1,4 @@
-"""A process that alone cannot reach Redis tells the others, through the database, not to believe it."""
+"""The cache epoch: a process that alone loses Redis makes the others invalidate their cache, through the database."""
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -29,7 +29,7 @@ in_each_way = pytest.mark.parametrize("cut_off", WAYS.values(), ids=WAYS)
 
 @pytest.fixture
 def proxy(app: Flask) -> Iterator[Proxy]:
-    """What stands between Redis and the process that will be cut off."""
+    """The proxy between Redis and the process that will be cut off."""
     with through_proxy(settings(app).REDIS_URL) as (proxy, url):
         proxy.url = url
         yield proxy
@@ -40,7 +40,7 @@ def lonely(proxy: Proxy, database_url: str) -> Iterator[Flask]:
     """The process that will be cut off."""
     with stores.application(database_url, proxy.url) as lonely:
         yield lonely
-        lonely.extensions["cache"]._is_open = False  # ends the probes
+        lonely.extensions["cache"]._is_open = False  # stops the probes
         proxy.is_silent = False
         proxy.listen()
 
@@ -53,7 +53,7 @@ def at(app: Flask, person: Person) -> Person:
 def test_a_logout_that_redis_missed_is_seen_elsewhere(
     app: Flask, lonely: Flask, proxy: Proxy, people: People, cut_off: Callable[[Proxy], object]
 ) -> None:
-    """R6, K5, K7: and not only when the entry ends."""
+    """R6, K5, K7: at once, not only when the entry expires."""
     alice = people.sign_up()
     assert alice.get("/users/").get_json()["data"]["cache"] is True
     cut_off(proxy)
@@ -78,7 +78,7 @@ def test_an_update_and_a_deletion_that_redis_missed_are_seen_too(
 def test_the_cache_is_believed_again_when_the_doubt_is_over(
     app: Flask, lonely: Flask, proxy: Proxy, people: People
 ) -> None:
-    """V1: slower for a second or two."""
+    """V1: the service is slower for a second or two."""
     alice = people.sign_up()
     alice.get("/users/")
     proxy.refuse()
@@ -102,7 +102,7 @@ def test_a_process_that_starts_heeds_a_doubt_whose_entries_may_still_live(
 
 
 def test_a_database_without_doubts_keeps_nobody_from_reading(app: Flask, people: People) -> None:
-    """V2: what cannot be looked at is looked at again."""
+    """V2: an epoch that cannot be read is read again later."""
     alice = people.sign_up()
     with app.app_context():
         db.session.execute(CacheEpoch.__table__.delete())

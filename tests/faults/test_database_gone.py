@@ -1,4 +1,4 @@
-"""The database refuses, hangs, cuts connections or waits for a lock: 503 in bounded time, and never a wrong answer."""
+"""The database refuses, hangs, cuts connections or waits for a lock: 503 in bounded time, never a wrong answer."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -22,12 +22,12 @@ from tests.support.people import PASSWORD, People, Person, bearer, sign_up_body
 from tests.support.proxy import Proxy, through_proxy
 
 with_server = pytest.mark.stores("postgresql", "mariadb")  # the drivers differ
-# Seconds: one for the sign of life of an idle connection or two for a new one, and the rest for a busy machine.
+# Seconds: one for the ping of an idle connection or two for a new connection, and two more for a busy machine.
 BOUND = 2 + 2
 
 
 class Way(NamedTuple):
-    """A way for a database to go, and to come back."""
+    """How a database fails and comes back."""
 
     go: Callable[[Proxy], object]
     return_: Callable[[Proxy], object]
@@ -49,7 +49,7 @@ def proxy(database_url: str) -> Iterator[Proxy]:
 
 @pytest.fixture
 def app(request: pytest.FixtureRequest, store: str, database_url: str) -> Iterator[Flask]:
-    """An application that reaches its database, where that is a server, by the proxy."""
+    """An application that reaches its database through the proxy, if it is a server."""
     marker = request.node.get_closest_marker("settings")
     proxy = None if store == "sqlite" else request.getfixturevalue("proxy")
     with stores.application(proxy.url if proxy else database_url, "", **(marker.kwargs if marker else {})) as app:
@@ -61,7 +61,7 @@ def app(request: pytest.FixtureRequest, store: str, database_url: str) -> Iterat
 
 
 def wait_until_back(app: Flask) -> None:
-    """Wait until the service asks its database again, which it does once a second."""
+    """Wait until the service uses its database again; it tries once a second."""
     wait_until(lambda: FlaskClient(app).get("/readyz").status_code == 200, 3)
 
 
@@ -70,8 +70,8 @@ def forget(app: Flask, person: Person) -> None:
         app.extensions["cache"].forget(user_key(person.id))
 
 
-def what_needs_the_database(app: Flask, alice: Person) -> dict[str, Callable[[], TestResponse]]:
-    """Return every route that does, each with a client of its own."""
+def requests_to_the_database(app: Flask, alice: Person) -> dict[str, Callable[[], TestResponse]]:
+    """Return a request to each route that needs the database, each with its own client."""
     body, mine = sign_up_body(alice.username), f"/api/v1/users/{alice.id}"
     login = {"username": alice.username, "password": PASSWORD}
     headers = bearer(alice.access_token)
@@ -95,9 +95,9 @@ def timed(send: Callable[[], TestResponse]) -> tuple[TestResponse, float]:
 def test_every_route_that_needs_the_database_says_503_in_time(
     app: Flask, people: People, proxy: Proxy, way: Way
 ) -> None:
-    """V2: at once where it refuses, in two seconds where it hangs; a second later everything is as it was."""
+    """V2: at once if it refuses, in two seconds if it hangs; a second after its return all is as before."""
     alice = people.sign_up()
-    sends = what_needs_the_database(app, alice)
+    sends = requests_to_the_database(app, alice)
     way.go(proxy)
     with ThreadPoolExecutor(len(sends)) as threads:
         answers = dict(zip(sends, threads.map(timed, sends.values()), strict=True))
@@ -113,7 +113,7 @@ def test_every_route_that_needs_the_database_says_503_in_time(
 
 @with_server
 def test_no_route_takes_a_dead_database_for_a_fault_of_the_client(app: Flask, people: People, proxy: Proxy) -> None:
-    """V2: never 401, 404 or 409."""
+    """V2: the answer is never 401, 404 or 409."""
     requests = dict(EveryRoute(app, people.client).requests)
     proxy.refuse()
     answers = {route: send() for route, send in requests.items()}
@@ -132,7 +132,7 @@ def test_no_route_takes_a_dead_database_for_a_fault_of_the_client(app: Flask, pe
 def test_tokens_stay_good_and_bad_while_the_database_is_gone(
     app: Flask, people: People, proxy: Proxy, way: Way
 ) -> None:
-    """V2: 401 would make a client throw its session away."""
+    """V2: a 401 would make a client discard its session."""
     alice, bob = people.sign_up(), people.sign_up()
     forget(app, bob)
     way.go(proxy)
@@ -146,12 +146,12 @@ def test_tokens_stay_good_and_bad_while_the_database_is_gone(
 @with_server
 @in_each_way
 def test_the_process_lives_but_is_not_ready(app: Flask, people: People, proxy: Proxy, way: Way) -> None:
-    """V2: a balancer turns away; nobody restarts what no restart mends."""
+    """V2: a balancer stops sending requests, but the process is not restarted: that would not help."""
     way.go(proxy)
     assert people.client.get("/healthz").status_code == 200
     response = people.client.get("/readyz")
     assert response.status_code == 503
-    assert response.get_json()["error"] == {"type": "not_ready", "fields": {"database": ["does not answer"]}}
+    assert response.get_json()["error"] == {"type": "not_ready", "fields": {"database": ["Does not respond."]}}
     way.return_(proxy)
     wait_until_back(app)
 
@@ -169,7 +169,7 @@ def test_a_database_that_was_restarted_costs_no_request(app: Flask, people: Peop
 def test_a_statement_that_is_never_answered_ends_and_serves_nobody_else(
     app: Flask, people: People, proxy: Proxy
 ) -> None:
-    """V3: whatever answer still comes is dropped with its connection."""
+    """V3: a late answer is dropped with its connection."""
     alice = people.sign_up()
     lost = proxy.hold(b"UPDATE users")
     response, seconds = timed(lambda: alice.patch(f"/users/{alice.id}", json={"mobile": "13200002222"}))
@@ -183,7 +183,7 @@ def test_a_statement_that_is_never_answered_ends_and_serves_nobody_else(
 
 @contextmanager
 def holding_lock(url: str, locks: dict[str, list[str]]) -> Iterator[None]:
-    """Hold a lock, as somebody else."""
+    """Hold a lock from another connection."""
     engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         for statement in locks[engine.dialect.name]:
@@ -219,7 +219,7 @@ def test_a_locked_row_bounds_a_write_and_leaves_readers_alone(app: Flask, people
 @with_server
 @pytest.mark.settings(STATEMENT_TIMEOUT=1)
 def test_a_locked_table_bounds_every_request(app: Flask, people: People, database_url: str) -> None:
-    """V3: and what needs no table goes on."""
+    """V3: a request that does not use the table still succeeds."""
     alice = people.sign_up()
     forget(app, alice)
     with holding_lock(database_url, TABLE_LOCKS):
@@ -233,13 +233,13 @@ def test_a_locked_table_bounds_every_request(app: Flask, people: People, databas
 @with_server
 @pytest.mark.settings(DATABASE_POOL_SIZE=1, DATABASE_TIMEOUT=1, STATEMENT_TIMEOUT=3)
 def test_a_full_pool_bounds_every_request(app: Flask, people: People, database_url: str) -> None:
-    """V3, F17: who finds no connection in time is told to come again, while another waits for a lock."""
+    """V3, F17: while one request waits for a lock, one that gets no connection in time is answered with 503."""
     alice, bob = people.sign_up(), people.sign_up()
     forget(app, bob)
     with holding_lock(database_url, ROW_LOCKS), ThreadPoolExecutor(1) as thread:
-        sends = what_needs_the_database(app, alice)
+        sends = requests_to_the_database(app, alice)
         waiting = thread.submit(sends["change"])
-        time.sleep(0.3)  # it holds the one connection
+        time.sleep(0.3)  # until it holds the only connection
         response, seconds = timed(lambda: bob.get("/users/"))
         assert response.get_json()["error"]["type"] == "database_unavailable"
         assert seconds < BOUND
@@ -248,7 +248,7 @@ def test_a_full_pool_bounds_every_request(app: Flask, people: People, database_u
 
 @with_server
 def test_a_locked_table_leaves_threads_for_the_rest(database_url: str, tmp_path: Path) -> None:
-    """V3: thirty who wait for it, eight threads, and the probe and who comes meanwhile are answered at once."""
+    """V3: with thirty requests for the table and eight threads, the probe and further requests are answered at once."""
     settings = {"GATEHOUSE_STATEMENT_TIMEOUT": "10", "DATABASE_URL": database_url}
     with live.live_server(tmp_path, "serve", "--threads=8", **settings) as server:
         alice = server.send("POST", "/api/v1/users/", sign_up_body())[1]["data"]

@@ -1,4 +1,4 @@
-"""The last admin: however many go at once, one stays."""
+"""The last admin: one remains, however many are removed at once."""
 
 import threading
 from typing import Any
@@ -21,10 +21,10 @@ ROUNDS = [
 def test_two_admins_who_go_at_once_do_not_both_go(app: Flask, people: People) -> None:
     """Z5: ten rounds on every store."""
     first, second = people.admin(), people.admin()
-    for act, whom in ROUNDS:
-        targets = [second, first] if whom == "each other" else [first, second]
+    for act, target in ROUNDS:
+        targets = [second, first] if target == "each other" else [first, second]
         statuses = at_once(app, act, list(zip([first, second], targets, strict=True)))
-        assert count_active_admins(app) >= 1, (act, whom, statuses)
+        assert count_active_admins(app) >= 1, (act, target, statuses)
         assert max(statuses) < 500
         first = next(person for person in (first, second) if person.get("/admin/users").status_code == 200)
         second = people.sign_up()
@@ -34,12 +34,12 @@ def test_two_admins_who_go_at_once_do_not_both_go(app: Flask, people: People) ->
 def at_once(app: Flask, act: str, pairs: list[tuple[Person, Person]]) -> list[int]:
     barrier, statuses = threading.Barrier(len(pairs)), [0] * len(pairs)
 
-    def go(index: int, who: Person, whom: Person) -> None:
-        mine = Person(app.test_client(), who.id, who.username, who.access_token, who.refresh_token)
+    def send(index: int, person: Person, target: Person) -> None:
+        mine = Person(app.test_client(), person.id, person.username, person.access_token, person.refresh_token)
         barrier.wait()
-        statuses[index] = do(mine, act, whom.id).status_code
+        statuses[index] = do(mine, act, target.id).status_code
 
-    threads = [threading.Thread(target=go, args=(index, *pair)) for index, pair in enumerate(pairs)]
+    threads = [threading.Thread(target=send, args=(index, *pair)) for index, pair in enumerate(pairs)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -52,7 +52,7 @@ def at_once(app: Flask, act: str, pairs: list[tuple[Person, Person]]) -> list[in
 def test_who_is_made_an_admin_meanwhile_does_not_go(
     app: Flask, people: People, database_url: str, monkeypatch: pytest.MonkeyPatch, act: str
 ) -> None:
-    """Z5: of two admins one would go because of the new one, and the new one because they were none when asked."""
+    """Z5: otherwise another admin may leave because of the new one, who is then removed as an ordinary user."""
     admin, alice = people.admin(), people.sign_up("alice-liddell")
     lock_user = account.lock_user
 

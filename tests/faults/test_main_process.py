@@ -1,4 +1,4 @@
-"""`manage.py serve` is one main process and its workers: none serves on without the other, none beside another."""
+"""`manage.py serve`: workers end with their main process, and two services never share a port."""
 
 import signal
 import socket
@@ -24,19 +24,19 @@ def listens(port: int) -> bool:
 
 
 def test_workers_end_when_the_main_process_is_killed(tmp_path: Path) -> None:
-    """V4: kill -9 of the main process leaves no worker behind that nobody can stop, and that answers old code."""
+    """V4: after kill -9 of the main process, no worker remains that runs old code and has no parent to stop it."""
     with live.live_server(tmp_path, "serve") as server:
         server.process.send_signal(signal.SIGKILL)
         server.process.wait()
         deadline = time.monotonic() + 20
         while listens(port_of(server)):
-            assert time.monotonic() < deadline, "a worker goes on"
+            assert time.monotonic() < deadline, "a worker still listens"
             time.sleep(0.1)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
 def test_a_second_serve_does_not_share_the_port(tmp_path: Path, host: str) -> None:
-    """R6: it would take every other request, with other settings or other code, and nobody would know why."""
+    """R6: otherwise it would take every other request, with other settings or code, without any hint of the cause."""
     with live.live_server(tmp_path, "serve") as server:
         port = port_of(server)
         done = subprocess.run(
@@ -46,4 +46,4 @@ def test_a_second_serve_does_not_share_the_port(tmp_path: Path, host: str) -> No
         assert done.returncode == 2
         assert f"cannot listen on {host}, port {port}: Address already in use" in done.stderr
         assert live.is_ready(port)
-    live.stop(live.start(tmp_path, port, "serve").process)  # connections of before are no hindrance
+    live.stop(live.start(tmp_path, port, "serve").process)  # old connections do not block the port

@@ -1,4 +1,4 @@
-"""Metrics of a service of several processes, when one of them is killed, and when Redis goes and comes back."""
+"""Metrics of several processes when one is killed, and when Redis fails and recovers."""
 
 import os
 import signal
@@ -18,12 +18,12 @@ from tests.support.people import bearer
 
 REQUESTS = "gatehouse_http_request_duration_seconds_count"
 PROCESSES = "gatehouse_processes"
-PATIENCE = 45  # seconds; granian waits 3.5 before it starts a worker again, which takes one or two
+TIMEOUT = 45  # seconds; granian waits 3.5 before it restarts a worker, and the start takes one or two
 SENT = 200
 
 
 def get(url: str) -> str:
-    """Ask with a connection of its own, so that any worker may answer."""
+    """Send a GET on a new connection, so that any worker may answer."""
     with urllib.request.urlopen(urllib.request.Request(url, headers=bearer(metrics.TOKEN)), timeout=30) as response:
         text: str = response.read().decode()
         return text
@@ -35,14 +35,14 @@ def send(url: str, times: int) -> None:
 
 
 def worker_ids(folder: Path) -> set[int]:
-    """Return the process ids by which the workers' files are named."""
+    """Return the process ids in the names of the workers' files."""
     return {int(file.stem.rpartition("_")[2]) for file in folder.glob("*/gauge_livesum_*.db")}
 
 
 @pytest.mark.timeout(180)
 @pytest.mark.stores("postgresql")
 def test_requests_to_any_worker_are_counted_once_and_stay_counted_when_it_is_killed(app: Flask, tmp_path: Path) -> None:
-    """V4: exactly as many as were answered, whichever worker is asked; and what is now, of those that live."""
+    """V4: counters hold every answered request, whichever worker is scraped; gauges hold the live workers only."""
     shared = tmp_path / "tmp"
     shared.mkdir()
     environment = {
@@ -53,24 +53,24 @@ def test_requests_to_any_worker_are_counted_once_and_stay_counted_when_it_is_kil
     }
     with live.live_server(tmp_path, "serve", "--workers=2", "--threads=4", **environment) as server:
 
-        def asked(name: str, **labels: str) -> float:
+        def scraped(name: str, **labels: str) -> float:
             return metrics.total(metrics.parse(get(f"{server.url}/metrics")), name, **labels)
 
         healthz = f"{server.url}/healthz"
-        wait_until(lambda: asked(PROCESSES) == 2, PATIENCE)
+        wait_until(lambda: scraped(PROCESSES) == 2, TIMEOUT)
         send(healthz, SENT)
-        assert {asked(REQUESTS, route="/healthz") for _ in range(10)} == {SENT}
+        assert {scraped(REQUESTS, route="/healthz") for _ in range(10)} == {SENT}
         workers = worker_ids(shared)
         assert len(workers) == 2
         assert all(has_counted(shared, worker) for worker in workers), "one worker answered everything"
 
         os.kill(victim := workers.pop(), signal.SIGKILL)
-        wait_until(answers_without_gauges_of(shared, victim, lambda: asked(PROCESSES)), PATIENCE)
-        assert asked(REQUESTS, route="/healthz") == SENT
-        wait_until(lambda: asked(PROCESSES) == 2, PATIENCE)
+        wait_until(answers_without_gauges_of(shared, victim, lambda: scraped(PROCESSES)), TIMEOUT)
+        assert scraped(REQUESTS, route="/healthz") == SENT
+        wait_until(lambda: scraped(PROCESSES) == 2, TIMEOUT)
         assert worker_ids(shared) > workers
         send(healthz, SENT)
-        assert {asked(REQUESTS, route="/healthz") for _ in range(10)} == {2 * SENT}
+        assert {scraped(REQUESTS, route="/healthz") for _ in range(10)} == {2 * SENT}
     assert list(shared.glob("gatehouse-metrics-*")) == []
 
 
@@ -82,7 +82,7 @@ def answers_without_gauges_of(folder: Path, worker: int, scrape: Callable[[], fl
     def is_so() -> bool:
         try:
             processes = scrape()
-        except OSError:  # it went to the worker that was killed
+        except OSError:  # the request reached the killed worker
             return False
         assert processes <= 2
         return worker not in worker_ids(folder)
@@ -97,7 +97,7 @@ def test_the_metrics_tell_when_the_breaker_opens_and_closes() -> None:
         )
         client = app.test_client()
 
-        def told(name: str) -> float:
+        def value_of(name: str) -> float:
             return metrics.total(metrics.parse(client.get("/metrics", headers=bearer(metrics.TOKEN)).text), name)
 
         def ask_the_cache() -> bool:
@@ -105,13 +105,13 @@ def test_the_metrics_tell_when_the_breaker_opens_and_closes() -> None:
                 return bool(app.extensions["cache"].ping())
 
         assert ask_the_cache()
-        assert (told("gatehouse_cache_breaker_open"), told("gatehouse_cache_errors_total")) == (0, 0)
+        assert (value_of("gatehouse_cache_breaker_open"), value_of("gatehouse_cache_errors_total")) == (0, 0)
         redis.kill()
         assert not ask_the_cache()
-        assert not ask_the_cache()  # nobody asks Redis: no error
-        assert (told("gatehouse_cache_breaker_open"), told("gatehouse_cache_errors_total")) == (1, 1)
+        assert not ask_the_cache()  # the breaker is open: no call, no error
+        assert (value_of("gatehouse_cache_breaker_open"), value_of("gatehouse_cache_errors_total")) == (1, 1)
         (redis.folder / "socket").unlink(missing_ok=True)
         redis.start()
-        wait_until(lambda: told("gatehouse_cache_breaker_open") == 0)
-        assert told("gatehouse_cache_errors_total") == 1
+        wait_until(lambda: value_of("gatehouse_cache_breaker_open") == 0)
+        assert value_of("gatehouse_cache_errors_total") == 1
         app.extensions["cache"]._client.drop()

@@ -21,14 +21,14 @@ from tests.support.every_route import EveryRoute
 from tests.support.people import PASSWORD, People, Person, bearer, sign_up_body
 from tests.support.proxy import through_proxy
 
-pytestmark = pytest.mark.stores("sqlite")  # whichever: the database answers
+pytestmark = pytest.mark.stores("sqlite")  # any would do: the database stays up
 
-HEALTHY = 0.5  # seconds that any request may take on a busy machine
-ADDED = 0.25  # seconds more that Redis may cost (V1)
+HEALTHY = 0.5  # seconds; the limit for any request on a busy machine
+ADDED = 0.25  # seconds; what a Redis failure may add (V1)
 
 
 class State(NamedTuple):
-    """A way in which Redis is of no use, and back."""
+    """A failure of Redis: how it begins and how it ends."""
 
     begin: Callable[[RedisServer], object]
     end: Callable[[RedisServer], object]
@@ -55,14 +55,14 @@ def server() -> Iterator[RedisServer]:
 
 @pytest.fixture
 def app(database_url: str, server: RedisServer) -> Iterator[Flask]:
-    """An application on a Redis of the test's own."""
+    """An application on the test's own Redis."""
     with stores.application(database_url, "", REDIS_URL=server.url, REDIS_TIMEOUT=BaseConfig.REDIS_TIMEOUT) as app:
         yield app
     forget_failures(app)
 
 
 def forget_failures(app: Flask) -> None:
-    """Let the next request meet the state of Redis itself, as if it had been well for long."""
+    """Close the breakers and trust the cache, so that the next request reaches Redis itself."""
     app.extensions["cache"]._is_open = False
     app.extensions["cache"]._trusted_since = 0.0
     app.extensions["limits"]._breaker.close()
@@ -74,7 +74,7 @@ def wait_until_trusted(app: Flask) -> None:
 
 @in_every_state
 def test_every_route_answers_as_ever_and_in_time(app: Flask, server: RedisServer, state: State) -> None:
-    """V1: each request is the first to meet the failure. A busy machine may hold one up, but not the same one twice."""
+    """V1: each request is the first after the failure. A busy machine may delay one, but not the same one twice."""
     slow = slow_routes(app, server, state)
     if slow:
         slow &= slow_routes(app, server, state)
@@ -82,9 +82,9 @@ def test_every_route_answers_as_ever_and_in_time(app: Flask, server: RedisServer
 
 
 def slow_routes(app: Flask, server: RedisServer, state: State) -> set[str]:
-    """Ask every route for the first time since the failure, and return those that took too long."""
-    client = FlaskClient(app)  # not the documented one, which takes its time
-    assert {send().status_code for _, send in EveryRoute(app, client).requests} == {200}  # healthy, and warm
+    """Send each route its first request after the failure, and return the routes that took too long."""
+    client = FlaskClient(app)  # not DocumentedClient, which is slow
+    assert {send().status_code for _, send in EveryRoute(app, client).requests} == {200}  # healthy, and warmed up
     requests = EveryRoute(app, client).requests
     state.begin(server)
     slow = set()
@@ -122,7 +122,7 @@ def test_requests_that_meet_the_failure_at_once_all_succeed(
 def test_what_one_process_could_not_tell_no_other_believes(
     app: Flask, server: RedisServer, database_url: str, name: str
 ) -> None:
-    """K5: Redis still answers reads, so the other process meets no failure of its own but this."""
+    """K5: Redis still answers reads, so the other process notices the failure only by the epoch."""
     with stores.application(database_url, "", REDIS_URL=server.url) as other:
         alice = People(FlaskClient(app)).sign_up()
         elsewhere = Person(FlaskClient(other), alice.id, alice.username, alice.access_token, alice.refresh_token)
@@ -166,7 +166,7 @@ def test_readiness_names_the_cache_and_stays_ready(app: Flask, server: RedisServ
 
 
 def test_limits_hold_without_redis_and_return_to_it(database_url: str, server: RedisServer) -> None:
-    """V1, B2: each process counts for itself meanwhile."""
+    """V1, B2: meanwhile each process counts locally."""
 
     def sign_up() -> int:
         return client.post("/api/v1/users/", json=sign_up_body()).status_code
@@ -177,13 +177,13 @@ def test_limits_hold_without_redis_and_return_to_it(database_url: str, server: R
         server.kill()
         assert [sign_up() for _ in range(5)] == [200, 200, 200, 429, 429]
         server.start()
-        wait_until(lambda: sign_up() == 200)  # within a second and a bit; this Redis knows of none before
+        wait_until(lambda: sign_up() == 200)  # within a good second; the restarted Redis is empty
         assert [sign_up() for _ in range(3)] == [200, 200, 429]
         assert any(key.startswith("LIMITS:") for key in server.client.scan_iter())
 
 
 def test_guesses_at_a_password_are_counted_without_redis(database_url: str, server: RedisServer) -> None:
-    """B1: in the database, so hurting Redis buys no guess."""
+    """B1: they are counted in the database, so an attack on Redis gains no guesses."""
     settings = {"REDIS_URL": server.url, "FAILED_LOGIN_ALLOWANCE": 3}
     with stores.application(database_url, "", **settings) as app:
         alice = People(app.test_client()).sign_up()
@@ -198,7 +198,7 @@ def test_guesses_at_a_password_are_counted_without_redis(database_url: str, serv
 def test_redis_goes_between_the_commit_and_the_cache(
     app: Flask, server: RedisServer, people: People, database_url: str, name: str
 ) -> None:
-    """K5: the update succeeds, and is what everybody reads, also after the recovery."""
+    """K5: the update succeeds, and every process reads it, also after the recovery."""
     alice = people.sign_up()
     with stores.application(database_url, "", REDIS_URL=server.url) as second:
         with app.app_context():
@@ -236,7 +236,7 @@ def test_a_logout_while_redis_is_away_reaches_an_idle_process_with_the_recovery(
 def test_a_logout_while_redis_is_away_reaches_a_busy_process_at_once(
     app: Flask, server: RedisServer, people: People, database_url: str, name: str
 ) -> None:
-    """K7, R6: and it believes nothing old when Redis is back."""
+    """K7, R6: it uses no old entry when Redis is back."""
     alice = people.sign_up()
     with stores.application(database_url, "", REDIS_URL=server.url) as second:
         STATES[name].begin(server)
@@ -252,7 +252,7 @@ def test_a_logout_while_redis_is_away_reaches_a_busy_process_at_once(
 def test_a_logout_while_redis_is_full_reaches_every_process(
     app: Flask, server: RedisServer, people: People, database_url: str
 ) -> None:
-    """K7, R6: it refuses to store, but not to delete."""
+    """K7, R6: a full Redis refuses to store, but still deletes."""
     alice = people.sign_up()
     with stores.application(database_url, "", REDIS_URL=server.url) as second:
         STATES["full"].begin(server)
@@ -263,7 +263,7 @@ def test_a_logout_while_redis_is_full_reaches_every_process(
 def test_a_logout_survives_redis_coming_back_with_old_data(
     app: Flask, server: RedisServer, people: People, database_url: str
 ) -> None:
-    """R7: a snapshot from before the logout, and a process that is new as well."""
+    """R7: Redis loads a snapshot from before the logout. A process that starts afterwards refuses the token too."""
     alice = people.sign_up()
     server.client.save()
     server.kill()
@@ -281,7 +281,7 @@ def test_a_logout_survives_redis_coming_back_with_old_data(
 def test_fifty_users_read_themselves_while_answers_come_late(
     server: RedisServer, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """K2: and whatever came late is nobody's answer."""
+    """K2: a late answer is never used for another request."""
     monkeypatch.setattr(redis_cache, "_PROBE_INTERVAL", 0.02)
     monkeypatch.setattr(redis_cache, "_SETTLING", 0.02)
     with (

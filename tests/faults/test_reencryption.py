@@ -1,4 +1,4 @@
-"""D3 under load: `manage.py keys reencrypt` is killed halfway and started again, while people read and change."""
+"""D3 under load: `manage.py keys reencrypt` is killed halfway and started again, while clients read and change."""
 
 import itertools
 import json
@@ -27,13 +27,13 @@ from tests.support.settings import change_settings
 
 pytestmark = [pytest.mark.stores("postgresql"), pytest.mark.timeout(120)]
 
-USERS = 3_000  # what is asked for is 100,000: each batch is the same work, and the suite has no minutes for it
-FIRST = 1_000_000  # the id of the first of them
+USERS = 3_000  # D3 asks for 100,000, but every batch is the same work, and the suite must stay fast
+FIRST = 1_000_000  # id of the first user
 OLD, NEW = TestConfig.FIELD_ENCRYPTION_KEYS[0], "another-field-encryption-key-of-the-suite"
 
 
 def test_a_killed_run_is_started_again_and_no_row_is_left(app: Flask, tmp_path: Path) -> None:
-    """D3: 0 rows left with the old key, none unreadable, no request refused."""
+    """D3: no row is left with the old key or unreadable, and no request is refused."""
     insert_users(app)
     change_settings(app, FIELD_ENCRYPTION_KEYS=[NEW, OLD])
     client, stop = Client(app), threading.Event()
@@ -50,11 +50,11 @@ def test_a_killed_run_is_started_again_and_no_row_is_left(app: Flask, tmp_path: 
         with start(app, tmp_path) as second:
             out, _ = second.communicate()
         assert second.returncode == 0
-        assert 0 < int(out.split()[1]) <= behind  # "encrypted N anew"; a client may have been faster
+        assert 0 < int(out.split()[1]) <= behind  # "re-encrypted N rows"; a client may have been faster
     finally:
         stop.set()
         thread.join()
-    assert client.faults == []
+    assert client.problems == []
     assert len(client.numbers) > 1
     change_settings(app, FIELD_ENCRYPTION_KEYS=[NEW])
     with app.app_context():
@@ -68,7 +68,7 @@ def number_of(number: int) -> str:
 
 
 def insert_users(app: Flask) -> None:
-    """Add users who never log in, encrypted by the old key; at the speed of the database, not of sign-ups."""
+    """Insert users who never log in, encrypted with the old key. Sign-ups would be slow."""
     with app.app_context():
         rows = [
             {
@@ -101,12 +101,12 @@ def start(app: Flask, folder: Path) -> subprocess.Popen[str]:
 
 
 class Client:
-    """An admin who changes the number of one user after another, in no order, and reads that one and another."""
+    """An admin who changes the number of random users, and after each change reads that user and another."""
 
     def __init__(self, app: Flask) -> None:
         self.admin = People(FlaskClient(app)).admin()
-        self.numbers: dict[int, str] = {}  # those that were changed
-        self.faults: list[str] = []
+        self.numbers: dict[int, str] = {}  # the changed ones, by user id
+        self.problems: list[str] = []
 
     def run(self, stop: threading.Event) -> None:
         for changes in itertools.count():
@@ -119,9 +119,9 @@ class Client:
             for one in (FIRST + changed, FIRST + read):
                 answer = self.expect(200, self.admin.get(f"/users/{one}"))
                 if answer["data"].get("mobile") != self.numbers.get(one, number_of(one - FIRST)):
-                    self.faults.append(f"{one}: {answer}")
+                    self.problems.append(f"{one}: {answer}")
 
     def expect(self, status: int, response: TestResponse) -> Any:
         if response.status_code != status:
-            self.faults.append(response.text)
+            self.problems.append(response.text)
         return response.get_json()

@@ -1,4 +1,4 @@
-"""Without Redis one process alone may serve: another would not hear of a logout."""
+"""Without Redis only one process may serve: a second one would miss a logout."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.timeout(120)
 
 
 def test_a_second_process_serves_only_after_the_first(tmp_path: Path) -> None:
-    """R6: under any WSGI server, not only under `manage.py serve`, which refuses more than one worker."""
+    """R6: under any WSGI server; `manage.py serve` refuses more than one worker by itself."""
     settings = {"DATABASE_URL": stores.make_database("sqlite", tmp_path)}
     (tmp_path / "service").mkdir()
     with live.live_server(tmp_path / "service", "run", **settings) as first:
@@ -24,7 +24,7 @@ def test_a_second_process_serves_only_after_the_first(tmp_path: Path) -> None:
                 status, answer = second.send(method, path, body, token)
                 assert (status, answer["error"]["type"]) == (503, "second_process")
             status, answer = second.send("GET", "/readyz")
-            assert (status, answer["error"]["fields"]) == (503, {"cache": ["does not answer"]})
+            assert (status, answer["error"]["fields"]) == (503, {"cache": ["Does not respond."]})
             assert first.send("POST", "/api/v1/logout", {}, token)[0] == 200
             live.stop(first.process)
             assert second.send("GET", "/api/v1/users/", token=token)[0] == 401

@@ -1,4 +1,4 @@
-"""Races on one user: whoever comes first, nothing is orphaned, nothing comes back, and no cap is overrun."""
+"""Races on one user: in any order, no session is orphaned or revived, and the cap holds."""
 
 import secrets
 from collections.abc import Callable
@@ -32,7 +32,7 @@ def read(person: Person) -> TestResponse:
 
 
 def at_once(app: Flask, person: Person, *acts: Act) -> list[TestResponse]:
-    """Let each act begin at the same moment, from a client of its own; return the answers in order."""
+    """Start all acts at the same moment, each from its own client, and return their answers in order."""
     barrier = Barrier(len(acts))
 
     def do(act: Act) -> TestResponse:
@@ -45,7 +45,7 @@ def at_once(app: Flask, person: Person, *acts: Act) -> list[TestResponse]:
 
 
 def tokens_of(answers: list[TestResponse]) -> list[tuple[str, str]]:
-    """Return the (access token, refresh token) of each answer that gave them."""
+    """Return the (access token, refresh token) of each answer that has them."""
     given = [answer.get_json()["data"] for answer in answers]
     return [(data["access_token"], data["refresh_token"]) for data in given if "access_token" in data]
 
@@ -72,10 +72,10 @@ ORPHANS = "SELECT count(*) FROM sessions WHERE user_id NOT IN (SELECT id FROM us
 
 @pytest.mark.settings(**ROTATING)
 def test_delete_update_refresh_and_login_at_once_leave_nothing_of_the_user(app: Flask, people: People) -> None:
-    """N3, R6: no session without its user, and no token, old or given in the race, by which the cache knows them."""
+    """N3, R6: no session remains without its user, and no token, older or issued in the race, is accepted."""
     for number in range(20):
         alice = people.sign_up()
-        if number % 2:  # so that the readers fill it while the user goes
+        if number % 2:  # the readers then fill the cache while the user is deleted
             with app.app_context():
                 cache.forget(user_key(alice.id))
         deleted, *others = at_once(
@@ -105,7 +105,7 @@ ENDS: dict[str, Act] = {
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.settings(**ROTATING)
 def test_a_refresh_at_the_end_of_its_session_gives_nothing_that_lives(app: Flask, people: People, end: str) -> None:
-    """R2, R6: the row decides; what was handed out a moment before the end ends with it."""
+    """R2, R6: the row decides; tokens issued just before the end are refused after it."""
     for _ in range(5):
         alice = people.sign_up()
         ended, *refreshed = at_once(app, alice, ENDS[end], *[Person.refresh] * 4)
@@ -118,7 +118,7 @@ def test_a_refresh_at_the_end_of_its_session_gives_nothing_that_lives(app: Flask
 
 @pytest.mark.settings(**ROTATING)
 def test_a_new_password_outruns_the_refreshes_and_logins_of_the_old_one(app: Flask, people: People) -> None:
-    """R6, P6: when it is set, one session lives, whatever the old password was about to open."""
+    """R6, P6: afterwards one session is live, whatever was being opened with the old password."""
     for _ in range(5):
         alice = people.sign_up()
         other = people.log_in(alice.username)
@@ -139,7 +139,7 @@ def test_a_new_password_outruns_the_refreshes_and_logins_of_the_old_one(app: Fla
 
 @pytest.mark.settings(SESSIONS_PER_USER=3, FAILED_LOGIN_ALLOWANCE=100)
 def test_ten_logins_at_once_never_leave_more_sessions_than_the_cap(app: Flask, people: People) -> None:
-    """R11: each of them succeeds, each looks right after its own answer, and as many tokens live as sessions."""
+    """R11: all succeed, the cap holds right after each answer, and as many tokens are valid as sessions are live."""
     alice = people.sign_up()
     seen: list[int] = []
 
@@ -165,7 +165,7 @@ def add_old_sessions(app: Flask, user_id: int, how_many: int) -> None:
 
 @pytest.mark.settings(SESSIONS_PER_USER=3, FAILED_LOGIN_ALLOWANCE=100)
 def test_two_purges_beside_logins_hurt_nobody(app: Flask, people: People) -> None:
-    """R11: none of them fails, each old row goes once, and no live one goes."""
+    """R11: none fails, each old row is deleted once, and no live one is deleted."""
     alice = people.sign_up()
     add_old_sessions(app, alice.id, 400)
     barrier = Barrier(6)

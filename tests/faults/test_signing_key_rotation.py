@@ -1,4 +1,4 @@
-"""T12 under load: keys change in a running service of two processes, and no good token is refused."""
+"""T12 under load: keys rotate in a running service of two processes, and no valid token is refused."""
 
 import json
 import subprocess
@@ -26,7 +26,7 @@ RELOAD = "0.5"  # seconds
 
 
 def test_rotations_refuse_no_token(app: Flask, tmp_path: Path) -> None:
-    """T12: readers and refreshers go on through several rotations and the retirement of a key that signs no more."""
+    """T12: clients read and refresh through several rotations, and every request succeeds."""
     environment = {
         "DATABASE_URL": settings(app).DATABASE_URL,
         "REDIS_URL": settings(app).REDIS_URL,
@@ -47,13 +47,13 @@ def test_rotations_refuse_no_token(app: Flask, tmp_path: Path) -> None:
         for reader in readers:
             reader.join()
     assert len(set(kids)) == ROTATIONS
-    assert [reader.faults for reader in readers] == [Counter()] * READERS
+    assert [reader.problems for reader in readers] == [Counter()] * READERS
     assert min(reader.refreshes for reader in readers) >= ROTATIONS
     assert set(kids) <= set.union(*(reader.kids for reader in readers)) | {kids[-1]}
 
 
 def manage(folder: Path, environment: dict[str, str], *arguments: str) -> str:
-    """Run `manage.py keys ...` as an operator does beside the service, and return the key's id."""
+    """Run `manage.py keys ...` beside the service, as an operator does, and return the key's id."""
     done = subprocess.run(
         [sys.executable, "manage.py", "keys", *arguments],
         cwd=folder, env=live.unconfigured() | environment,
@@ -63,13 +63,13 @@ def manage(folder: Path, environment: dict[str, str], *arguments: str) -> str:
 
 
 class Reader(threading.Thread):
-    """A client that reads itself with its newest token, and refreshes every few reads."""
+    """A client that reads its own user with its newest token, and refreshes after every five reads."""
 
     def __init__(self, url: str, stop: threading.Event) -> None:
         super().__init__(daemon=True)
         self.address = urlsplit(url).netloc
         self.stop = stop
-        self.faults: Counter[tuple[str, int]] = Counter()
+        self.problems: Counter[tuple[str, int]] = Counter()
         self.kids: set[str] = set()
         self.refreshes = 0
 
@@ -83,14 +83,14 @@ class Reader(threading.Thread):
             self.kids.add(kid_of(tokens["access_token"]))
 
     def send(self, method: str, path: str, token: str = "", body: Any = None) -> Any:
-        connection = HTTPConnection(self.address, timeout=20)  # each on a new connection, so both processes are asked
+        connection = HTTPConnection(self.address, timeout=20)  # a new connection each time, so both processes serve
         headers = bearer(token) if token else {"Content-Type": "application/json"}
         connection.request(method, f"/api/v1{path}", json.dumps(body) if body else None, headers)
         response = connection.getresponse()
         answer = json.loads(response.read())
         connection.close()
         if response.status != 200:
-            self.faults[path, response.status] += 1
+            self.problems[path, response.status] += 1
             answer["data"] = {}
         return answer
 

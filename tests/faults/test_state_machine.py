@@ -1,8 +1,8 @@
-"""N3: whatever users, thieves and admins do, in any order and at the same time, nothing is orphaned, revived or lost.
+"""N3: whatever users, thieves and admins do, in any order and concurrently, nothing is orphaned, revived or lost.
 
-Hypothesis plays it. After each act the tables are held, in SQL, against a model of every account and session
-(`accounts.py`), and the tokens of what ended against 401. In bursts of threads on one session, too, it is known what
-must have ended whatever the order; only of a login in the midst of them the model learns from the tables how it went.
+Hypothesis chooses the acts. After each one, the test compares the tables, by SQL, with a model of every account and
+session (`accounts.py`), and requires 401 for the tokens of ended sessions. For a burst of threads on one session, the
+model knows what must have ended in any order. Only the outcome of a login within a burst is read from the tables.
 """
 
 from collections.abc import Callable
@@ -23,9 +23,9 @@ from tests.faults.test_session_races import at_once
 from tests.support.people import PASSWORD, People, Person
 
 ACTS = ["read", "refresh", "update", "log out", "log out everywhere", "change password", "log in", "block", "delete"]
-ALLOWED = {200, 401, 404, 409}  # 404: deleted between the look at the token and the act
+ALLOWED = {200, 401, 404, 409}  # 404: deleted between the check of the token and the act
 END_ALL = {"log out everywhere", "block", "delete"}
-SHUT_OUT = {"change password", "block", "delete"}  # they end a login that was faster, and refuse one that was not
+SHUT_OUT = {"change password", "block", "delete"}  # they end an earlier login and refuse a later one
 
 
 ANY = st.runner().flatmap(lambda machine: st.sampled_from(machine.logins))
@@ -33,7 +33,7 @@ LIVE = st.runner().flatmap(lambda machine: st.sampled_from(machine.live_logins()
 
 
 class Machine(RuleBasedStateMachine):
-    """What is done, and what the model believes of it."""
+    """The acts, and their effects on the model."""
 
     def __init__(self, app: Flask) -> None:
         super().__init__()
@@ -41,14 +41,14 @@ class Machine(RuleBasedStateMachine):
         self.use = People(app.test_client())
         self.admin = self.use.admin()
         self.accounts: list[Account] = []
-        self.buried: set[Login] = set()  # whose tokens were tried after they ended
+        self.checked: set[Login] = set()  # ended, and their tokens were checked
 
     @property
     def logins(self) -> list[Login]:
         return [login for account in self.accounts for login in account.logins]
 
     def live_logins(self) -> list[Login]:
-        """Return the sessions that go on; where none is left somebody new comes."""
+        """Return the live sessions. If there is none, sign up a new user first."""
         if not any(login.is_alive for login in self.logins):
             self.sign_up()
         return [login for login in self.logins if login.is_alive]
@@ -74,7 +74,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(login=ANY, act=st.sampled_from(sorted({*ACTS} - {"log in", "block"})))
     def act(self, login: Login, act: str) -> None:
-        """With the tokens of an ended session nothing can be done."""
+        """Act on a session; the tokens of an ended one are refused."""
         response = self.acts(login.account)["read" if login.is_alive else act](login.person)
         assert response.status_code == (200 if login.is_alive else 401)
 
@@ -145,7 +145,7 @@ class Machine(RuleBasedStateMachine):
         assert {answer.status_code for answer in answers} <= ALLOWED, list(zip(acts, answers, strict=True))
         done = [(act, answer) for act, answer in zip(acts, answers, strict=True) if answer.status_code == 200]
         names = [act for act, _ in done]
-        self.believe(login, acts, names)
+        self.apply_burst(login, acts, names)
         for answer in [answer for act, answer in done if act == "refresh"]:
             login.rotate(answer)
         new = [account.add(entered(login.person, answer)) for act, answer in done if act == "log in"]
@@ -168,15 +168,15 @@ class Machine(RuleBasedStateMachine):
             "delete": lambda mine: mine.delete(f"/users/{mine.id}"),
         }
 
-    def believe(self, login: Login, acts: list[str], done: list[str]) -> None:
-        """Take over what must be so after a burst, in whichever order its acts were done."""
+    def apply_burst(self, login: Login, acts: list[str], done: list[str]) -> None:
+        """Apply what must hold after a burst, in whichever order its acts ran."""
         assert done.count("refresh") <= 1
         if END_ALL & {*done}:
             login.account.end()
         if "change password" in done:
             login.account.password = another(login.account.password)
             login.account.end(but=login)
-        if "log out" in done or acts.count("refresh") > 1:  # of which the second found a retired token
+        if "log out" in done or acts.count("refresh") > 1:  # the second one used a retired token
             login.is_alive = False
         login.account.is_blocked |= "block" in done
         login.account.is_deleted |= "delete" in done
@@ -189,9 +189,9 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def what_ended_is_dead_at_once(self) -> None:
         for login in self.logins:
-            if not login.is_alive and login not in self.buried:
+            if not login.is_alive and login not in self.checked:
                 assert [login.person.get("/users/").status_code, login.person.refresh().status_code] == [401, 401]
-                self.buried.add(login)
+                self.checked.add(login)
 
     @invariant()
     def the_tables_agree(self) -> None:
@@ -236,7 +236,7 @@ def test_nothing_is_orphaned_revived_or_lost(app: Flask) -> None:
         max_examples=12,
         stateful_step_count=20,
         deadline=None,
-        phases=[Phase.generate],  # threads do not repeat themselves, so there is nothing to shrink
+        phases=[Phase.generate],  # threads are not reproducible, so shrinking is useless
         suppress_health_check=list(HealthCheck),
     )
     run_state_machine_as_test(lambda: Machine(app), settings=few)

@@ -1,4 +1,4 @@
-"""K4: `@transactional` publishes what a service changes; the service itself need not know of the cache."""
+"""K4: `@transactional` publishes the changes of a service, without any cache call in the service."""
 
 import json
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from tests.support.people import People, Person
 on_one = pytest.mark.stores("sqlite")
 
 
-# Throw-away services: none of them calls the cache.
+# Throw-away services. None of them calls the cache.
 
 
 @transactional
@@ -101,7 +101,7 @@ def test_a_change_that_is_rolled_back_is_not_published(app: Flask, people: Peopl
     with app.app_context():
         with pytest.raises(LookupError):
             fail()
-        block(people.sign_up().id)  # the next transaction of the thread publishes its own rows alone
+        block(people.sign_up().id)  # the next transaction of the thread publishes only its own rows
     assert alice.get("/users/").get_json()["data"]["username"] == "alice-liddell"
 
 
@@ -153,7 +153,7 @@ def test_a_statement_that_leaves_every_entry_right_may_say_so(app: Flask, people
 @pytest.mark.parametrize("outer", [transactional, reading])
 @pytest.mark.parametrize("inner", [transactional, reading])
 def test_a_transaction_within_another_is_refused(app: Flask, outer: type, inner: type) -> None:
-    """The inner one would commit, or close, what the outer one has begun."""
+    """The inner one would commit or close the transaction of the outer one."""
     act = outer(inner(lambda: None))
     with app.app_context():
         with pytest.raises(RuntimeError, match="a transaction within a transaction"):

@@ -1,4 +1,4 @@
-"""Several machines: clusters of real servers, each server a process with a port of its own."""
+"""Several machines: clusters of real servers. Each server is a process with its own port."""
 
 import subprocess
 import tempfile
@@ -15,12 +15,12 @@ from tests.support.live import free_port
 
 
 def wait_until(is_so: Callable[[], bool], seconds: float = 30) -> None:
-    """Wait for longer than elsewhere: clusters take their time."""
+    """Wait longer than elsewhere, because clusters are slow."""
     faults.wait_until(is_so, seconds)
 
 
 class RedisNode:
-    """A Redis on TCP: Sentinels and cluster nodes find each other by address."""
+    """A Redis on TCP: Sentinels and cluster nodes reach each other by address."""
 
     def __init__(self, folder: Path, *options: str, port: int = 0, sentinel: str = "") -> None:
         self.port = port or free_port()
@@ -28,7 +28,7 @@ class RedisNode:
         self.folder.mkdir()
         self.options = ["--port", str(self.port), "--save", "", "--appendonly", "no", "--bind", "127.0.0.1", *options]
         if sentinel:
-            configuration = self.folder / "sentinel.conf"  # which it rewrites
+            configuration = self.folder / "sentinel.conf"  # Sentinel rewrites it
             configuration.write_text(f"port {self.port}\nbind 127.0.0.1\n{sentinel}")
             self.options = [str(configuration), "--sentinel"]
         self.start()
@@ -50,7 +50,7 @@ class RedisNode:
             return False
 
     def is_primary(self) -> bool:
-        """Whether it says so; in the moment of its promotion it drops whoever asks."""
+        """Return True if it reports so. During its promotion it drops connections."""
         try:
             with self.client as client:
                 return bool(client.info("replication")["role"] == "master")
@@ -63,7 +63,7 @@ class RedisNode:
 
 
 def cluster_port() -> int:
-    """Return a port whose cluster bus, 10,000 above, is one as well."""
+    """Return a free port whose cluster bus port, 10,000 higher, is valid."""
     while (port := free_port()) > 55_000:
         pass
     return port
@@ -71,8 +71,8 @@ def cluster_port() -> int:
 
 @contextmanager
 def servers_home() -> Iterator[servers.Home]:
-    """Give a folder with a short path, as sockets want it, that the servers' user owns and can reach."""
+    """Yield a folder that the servers' user owns, with a path that is short enough for sockets."""
     with tempfile.TemporaryDirectory(prefix="gh-", dir="/tmp") as name:
         folder = Path(name)
-        servers._give_away(folder)
+        servers._change_owner(folder)
         yield servers.Home(folder, servers.Servers(None, {}))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""MariaDB Galera: three nodes that all take writes, and two machines of ours that change one user at once."""
+"""MariaDB Galera: three nodes accept writes, and two applications change one user at the same time."""
 
 import shutil
 import subprocess
@@ -24,7 +24,7 @@ from tests.support.people import People, Person
 
 pytestmark = pytest.mark.timeout(240)
 PROVIDER = Path("/usr/lib/galera/libgalera_smm.so")
-TIMES = 25  # changes by each machine
+TIMES = 25  # changes by each application
 
 
 class Node:
@@ -44,7 +44,7 @@ class Node:
 
     def start(self, nodes: "list[Node]", *, is_first: bool = False) -> None:
         others = ",".join(f"127.0.0.1:{node.gcomm}" for node in nodes)
-        cluster = [  # wsrep-sync-wait: docs/scaling.md asks for it, without it a node may answer with what was before
+        cluster = [  # wsrep-sync-wait: docs/scaling.md requires it; without it a node may return old rows
             *("--wsrep-on=ON", f"--wsrep-provider={PROVIDER}", "--binlog-format=ROW", "--innodb-autoinc-lock-mode=2"),
             *(f"--wsrep-cluster-address=gcomm://{others}", "--wsrep-node-address=127.0.0.1", "--wsrep-sync-wait=1"),
             f"--wsrep-provider-options=gmcast.listen_addr=tcp://127.0.0.1:{self.gcomm};ist.recv_addr=127.0.0.1:{self.ist}",
@@ -73,7 +73,7 @@ class Node:
 
 @pytest.fixture
 def nodes() -> Iterator[list[Node]]:
-    """Three nodes; the second and third begin as copies of the first, so that nothing has to be sent to them."""
+    """Three nodes. The second and third start from copies of the first, so that no state transfer is needed."""
     with servers_home() as home:
         yield from start_nodes(home)
 
@@ -92,7 +92,7 @@ def start_nodes(home: servers.Home) -> Iterator[list[Node]]:
     nodes[0].stop()
     for node in nodes[1:]:
         shutil.copytree(nodes[0].folder, node.folder)
-    servers._give_away(home.folder)
+    servers._change_owner(home.folder)
     with ExitStack() as stack:
         for number, node in enumerate(nodes):
             node.start(nodes, is_first=number == 0)
@@ -103,7 +103,7 @@ def start_nodes(home: servers.Home) -> Iterator[list[Node]]:
 
 
 def test_two_nodes_that_change_one_user_lose_nothing(nodes: list[Node]) -> None:
-    """N2, L3: what conflicts at the commit (1213) is done again or refused (409); every node ends alike."""
+    """N2, L3: a conflict at the commit (1213) is retried or refused (409); all nodes have the same rows at the end."""
     with ExitStack() as stack:
         urls = [servers.create_database(nodes[0].url, "gatehouse"), *(swap(node) for node in nodes[1:])]
         apps = [stack.enter_context(stores.application(url, "", CACHE_TTL=1)) for url in urls]
@@ -111,7 +111,7 @@ def test_two_nodes_that_change_one_user_lose_nothing(nodes: list[Node]) -> None:
         alice = People(FlaskClient(apps[0])).sign_up()
         before = int(alice.get("/users/").headers["ETag"].strip('"'))
         statuses = change_at_once(apps[:2], alice)
-        assert set(statuses) <= {200, 409, 503}  # 503: five tries in a row met the other one
+        assert set(statuses) <= {200, 409, 503}  # 503: all five tries conflicted
         assert statuses[200] >= TIMES
         for app in apps:
             with app.app_context():

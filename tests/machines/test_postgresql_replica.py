@@ -1,4 +1,4 @@
-"""PostgreSQL with a synchronous replica that takes over: DATABASE_URL names both."""
+"""PostgreSQL with a synchronous replica that takes over. DATABASE_URL names both."""
 
 import subprocess
 import threading
@@ -58,7 +58,7 @@ class Server:
 
 @pytest.fixture
 def pair() -> Iterator[tuple[Server, Server]]:
-    """A primary that acknowledges nothing before its replica has it, and that replica."""
+    """A primary, and its synchronous replica: the primary acknowledges no commit that the replica does not have."""
     with servers_home() as home:
         yield from start_pair(home)
 
@@ -92,7 +92,7 @@ def application(stack: ExitStack, pair: tuple[Server, Server]) -> Flask:
 
 
 class Writer(threading.Thread):
-    """Counts a user's mobile number up, and remembers what was acknowledged."""
+    """Counts a user's mobile number up, and stores the last acknowledged number."""
 
     def __init__(self, app: Flask, person: Person) -> None:
         super().__init__(daemon=True)
@@ -121,7 +121,7 @@ def number(value: int) -> str:
 
 @pytest.mark.settings(JWT_ACCESS_TOKEN_EXPIRES=600)
 def test_a_replica_that_takes_over_has_all_that_was_acknowledged(pair: tuple[Server, Server]) -> None:
-    """V2, N7: the primary is killed under load; 503 until the replica is promoted, and then everything is there."""
+    """V2, N7: the primary is killed under load. Answers are 503 until the replica is promoted; no write is lost."""
     primary, replica = pair
     with ExitStack() as stack:
         app = application(stack, pair)

@@ -1,4 +1,4 @@
-"""REDIS_URL of Sentinels and of a cluster: real ones, of which a server dies."""
+"""REDIS_URL of real Sentinels and of a real cluster, of which a server is killed."""
 
 import time
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ MOBILES = ("13200002222", "13200003333")
     ],
 )
 def test_a_url_of_several_servers_is_read_or_refused(url: str, is_good: bool) -> None:
-    """S1: at the start, not at the first request."""
+    """S1: it is refused at the start, not at the first request."""
     assert is_redis_url(url) == is_good
 
 
@@ -52,16 +52,16 @@ def node(stack: ExitStack, folder: Path, *options: str, **more: object) -> Redis
 
 def application(stack: ExitStack, database_url: str, redis_url: str) -> Flask:
     app = stack.enter_context(stores.application(database_url, "", REDIS_URL=redis_url))
-    wait_until(lambda: believes(app))
+    wait_until(lambda: uses_cache(app))
     return app
 
 
-def believes(app: Flask) -> bool:
+def uses_cache(app: Flask) -> bool:
     return bool(app.extensions["cache"].ping())
 
 
 def check_all(app: Flask, people: list[Person], mobile: str) -> None:
-    """Change everybody, and read everybody back: each the new number, and nobody another's; in bounded time."""
+    """Change every user and read them back: the own new number, in bounded time."""
     for person in people:
         mine = Person(FlaskClient(app), person.id, person.username, person.access_token, person.refresh_token)
         started = time.monotonic()
@@ -76,7 +76,7 @@ def is_cached(person: Person) -> bool:
 
 
 def test_a_failover_of_sentinels_is_followed(stack: ExitStack, tmp_path: Path, database_url: str) -> None:
-    """V1, K5: the primary is killed; the service answers rightly before, while and after another one takes over."""
+    """V1, K5: the primary is killed; answers are right before, during and after the failover."""
     primary = node(stack, tmp_path)
     replica = node(stack, tmp_path, "--replicaof", "127.0.0.1", str(primary.port))
     wait_until(lambda: replica.client.info("replication")["master_link_status"] == "up")
@@ -92,14 +92,14 @@ def test_a_failover_of_sentinels_is_followed(stack: ExitStack, tmp_path: Path, d
     primary.kill()
     check_all(app, people, MOBILES[0])
     wait_until(replica.is_primary)
-    wait_until(lambda: believes(app))
+    wait_until(lambda: uses_cache(app))
     check_all(app, people, MOBILES[1])
     assert all(map(is_cached, people))
     assert replica.client.keys("*:user")
 
 
 def test_a_cluster_of_three_loses_one_and_gets_it_back(stack: ExitStack, tmp_path: Path, database_url: str) -> None:
-    """V1, K5: users lie on all three; with one dead every answer is right, and the cache serves again afterwards."""
+    """V1, K5: users are spread over all nodes; answers are right with one killed, and later the cache is used again."""
     options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-require-full-coverage", "no")
     nodes = [node(stack, tmp_path, *options, port=cluster_port()) for _ in range(3)]
     for index, first in enumerate((0, 5461, 10923)):
@@ -112,18 +112,18 @@ def test_a_cluster_of_three_loses_one_and_gets_it_back(stack: ExitStack, tmp_pat
     app = application(stack, database_url, url)
     people = [People(FlaskClient(app)).sign_up() for _ in range(9)]
     assert all(map(is_cached, people))
-    assert all(n.client.keys("*:user") for n in nodes), "the users lie on one node alone"
+    assert all(n.client.keys("*:user") for n in nodes), "not every node holds users"
     nodes[2].kill()
     check_all(app, people, MOBILES[0])
     nodes[2].start()
     wait_until(lambda: all(n.client.cluster("info")["cluster_state"] == "ok" for n in nodes))
-    wait_until(lambda: believes(app))
+    wait_until(lambda: uses_cache(app))
     check_all(app, people, MOBILES[1])
     assert all(map(is_cached, people))
 
 
 def test_the_service_starts_while_the_cluster_is_away(stack: ExitStack, database_url: str) -> None:
-    """V1: and answers from the database."""
+    """V1: it answers from the database."""
     with stores.application(database_url, "", REDIS_URL=f"redis+cluster://127.0.0.1:{cluster_port()}") as app:
         alice = People(FlaskClient(app)).sign_up()
         assert alice.get("/users/").status_code == 200

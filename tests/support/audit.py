@@ -1,4 +1,4 @@
-"""The audit as who owns the database can have it: past its triggers."""
+"""Read and replace the audit as the owner of the database can, past its triggers."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,7 +20,7 @@ def read_audit() -> tuple[list[Row], Row]:
 
 
 def write_audit(events: Sequence[Row], *heads: Row) -> None:
-    """Take all rows out of both tables and put these in."""
+    """Replace all rows of both tables."""
     _empty[db.engine.dialect.name]()
     for table, rows in ((AuditEvent.__table__, events), (AuditHead.__table__, heads)):
         for row in rows:
@@ -48,7 +48,7 @@ def _empty_postgresql() -> None:
 
 
 def _empty_mariadb() -> None:
-    _execute("TRUNCATE TABLE audit_events", "TRUNCATE TABLE audit_head")  # which looks at no trigger
+    _execute("TRUNCATE TABLE audit_events", "TRUNCATE TABLE audit_head")  # TRUNCATE fires no trigger
 
 
 _empty = {"sqlite": _empty_sqlite, "postgresql": _empty_postgresql, "mysql": _empty_mariadb, "mariadb": _empty_mariadb}

@@ -1,4 +1,4 @@
-"""One entry at a time, as the tests of the cache put and read it."""
+"""Helpers to store and read one entry of a cache."""
 
 from apps.cache.redis import Lease
 from apps.cache.store import Store
@@ -11,7 +11,7 @@ def put(place: Store, key: str, version: int, value: str, seconds: float = MINUT
 
 
 def fill(place: Store, key: str, version: int, value: str, lease: Lease | None = None) -> None:
-    """Fill as a reader does whose miss was just now, and left its lease or, without one, found an entry it doubts."""
+    """Fill as a reader does after a miss. Without `lease`, use a new one that is not in the store."""
     place.fill([(key, version, value)], MINUTE, lease or Lease.begin())
 
 

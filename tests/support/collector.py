@@ -1,4 +1,4 @@
-"""A server that takes whatever is posted to it, as Sentry and an OpenTelemetry collector do."""
+"""A server that accepts any POST, in place of Sentry and an OpenTelemetry collector."""
 
 import gzip
 import threading
@@ -30,7 +30,7 @@ def collecting() -> Iterator[Collector]:
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Do nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     collector = Collector(server.server_port)

@@ -1,4 +1,4 @@
-"""Bodies that no client should send. Each has a name, by which a failing test tells which one went wrong."""
+"""Invalid request bodies. Each has a name, which a failing test shows."""
 
 import copy
 import gzip
@@ -18,7 +18,7 @@ from apps.utils.username import canonical
 Json = dict[str, Any]
 Path = tuple[str, ...]
 
-# JSON, and what is nearly JSON, that no field of any form takes.
+# JSON, and almost-JSON, that every field of every form refuses.
 RAW_VALUES = (
     *("NaN", "Infinity", "-Infinity", "1e400", "-1e400", "18.0", "1.8e1", "-0", "01", "+1", ".5", "0x12", "1_8"),
     *(str(2**63), str(-(2**63) - 1), str(2**64), "9" * 5000),
@@ -27,7 +27,7 @@ RAW_VALUES = (
     *("[]", "{}", "[18]", '["12345678"]', '["a", "b"]', '{"a": 1}', "[[]]", "[" * 30 + "]" * 30),
 )
 
-# What is in the row or in Python's objects, and in no form.
+# Names of columns and of attributes of Python objects that no form has as a field.
 UNKNOWN_NAMES = sorted(
     {column.name for column in User.__table__.columns}
     | {"is_admin", "admin", "roles", "_role", "Username", "username ", "info-age", "info.age", "csrf_token", ""}
@@ -35,7 +35,7 @@ UNKNOWN_NAMES = sorted(
     | {"data", "errors", "meta", "Meta", "validate", "process", "from_json", "patch_data", "populate_obj", "_fields"}
 )
 
-# The right body, said to be something else or packed.
+# Headers that declare a valid body as another type, or as compressed.
 REFUSED_MEDIA: dict[str, dict[str, str]] = {
     "no content type": {},
     "empty content type": {"Content-Type": ""},
@@ -53,14 +53,14 @@ REFUSED_MEDIA: dict[str, dict[str, str]] = {
     "gzip by another name": {"Content-Type": "application/json", "Content-Encoding": "identity, x-gzip"},
 }
 
-# Over 64 kB each.
+# Larger than 64 kB each.
 BOMBS = {
     "100,000 deep": b"[" * 100_000,
     "20,000 objects deep": b'{"a":' * 20_000,
     "10,000 keys": b"{" + b",".join(b'"%d":1' % number for number in range(10_000)) + b"}",
 }
 
-# As a server that is more generous than ours would hand them on.
+# Values that another, more lenient WSGI server might pass on.
 ODD_HEADERS: list[dict[str, str]] = [
     *({"User-Agent": agent} for agent in ("", "a\0b", "\xff\x80é" * 400, "' OR 1=1 --", "x" * 100_000)),
     *({"X-Request-ID": name} for name in ("", "\0" * 16, "\xff" * 16, "x" * 100_000, "{}%s")),
@@ -79,7 +79,7 @@ ODD_HEADERS: list[dict[str, str]] = [
     {"Content-Length": "٣"},
 ]
 
-# What the formats of the document say beyond their patterns; JSON Schema leaves it to those who know them (7.2.1).
+# Checks of the formats in the OpenAPI document, beyond their patterns. JSON Schema leaves them to the user (7.2.1).
 FORMATS: dict[str, Callable[[str], object]] = {
     "username": canonical,
     "mobile": lambda number: re.fullmatch(MOBILE.pattern, number, re.ASCII),
@@ -88,7 +88,7 @@ FORMATS: dict[str, Callable[[str], object]] = {
 
 
 def leaves(form: type[Form]) -> Iterator[Path]:
-    """Give the path of every field of a form that is no form itself."""
+    """Yield the path of every field of a form, nested forms included."""
     for name, field in fields_of(form).items():
         if field.field_class is FormField:
             yield from ((name, *path) for path in leaves(field.args[0]))
@@ -106,17 +106,17 @@ def changed(body: Json, path: Path, value: Any) -> Json:
 
 
 def changed_raw(body: Json, path: Path, text: str) -> bytes:
-    """Return `body` as JSON, but with `text` as it stands at `path`."""
+    """Return `body` as JSON, with `text` unencoded at `path`."""
     return json.dumps(changed(body, path, "@@")).replace('"@@"', text).encode()
 
 
 def malformed(form: type[JsonForm]) -> dict[str, bytes]:
-    """Return what a route with `form` answers with 400, whatever else is right about it."""
+    """Return the bodies that a route with `form` must answer with 400."""
     return _not_an_object() | _spoilt(json.dumps(form.example)) | _too_much(form.example) | _wrong_values(form)
 
 
 def unknown_names(form: type[JsonForm]) -> Iterator[tuple[Path, Json]]:
-    """Give the path of a field that no client may set there, and the example of the form with it."""
+    """Yield the path of each unknown field, and the form's example with that field added."""
     folders: dict[Path, type[Form]] = {(): form}
     folders |= {(name,): field.args[0] for name, field in fields_of(form).items() if field.field_class is FormField}
     for folder, inner in folders.items():
@@ -135,7 +135,7 @@ def _not_an_object() -> dict[str, bytes]:
 
 
 def _spoilt(text: str) -> dict[str, bytes]:
-    """Return the right body in the wrong bytes."""
+    """Return a valid body in invalid encodings."""
     spoilt = {
         "BOM": b"\xef\xbb\xbf" + text.encode(),
         "twice": (text + text).encode(),
@@ -149,13 +149,12 @@ def _spoilt(text: str) -> dict[str, bytes]:
         "surrogate in UTF-8": text.replace("1", "@").encode().replace(b"@", b"\xed\xa0\x80"),
         **{name: text.encode(name) for name in ("utf-16", "utf-16-le", "utf-32")},
     }
-    return {
-        name: body for name, body in spoilt.items() if body != text.encode()
-    }  # some examples have no digit to spoil
+    # Some examples have no digit to replace.
+    return {name: body for name, body in spoilt.items() if body != text.encode()}
 
 
 def _too_much(example: Json) -> dict[str, bytes]:
-    """Return the right body with a key too many, written so that the right keys come after it."""
+    """Return a valid body with an extra key before the valid ones."""
     rest = json.dumps(example)[1:].encode()
     name = next(iter(example)).encode()
     return {

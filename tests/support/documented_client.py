@@ -1,6 +1,6 @@
-"""A test client that refuses an answer which the OpenAPI document does not promise.
+"""A test client that checks every answer against the OpenAPI document.
 
-Every request of the suite goes through it, so the document, the headers and the envelope are checked on every answer.
+The suite sends every request through it, so the document, the headers and the envelope are checked on every answer.
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ class DocumentedClient(FlaskClient):
         response = super().open(*args, **kwargs)
         check_headers(response)
         if response.request.method == "HEAD":
-            return response  # it has no body to check
+            return response  # no body to check
         if response.mimetype == "application/json" and "openapi" not in response.request.path:
             if not response.request.path.endswith("/introspect") or response.status_code >= 400:
                 check_envelope(response)
@@ -63,7 +63,7 @@ def check_documented(app: Flask, response: TestResponse) -> None:
 
 
 def _document(app: Flask) -> dict[str, Any]:
-    """Return the document, made once an application."""
+    """Return the document, built once per application."""
     if "document of the suite" not in app.extensions:
         with app.app_context():
             app.extensions["document of the suite"] = openapi.document()

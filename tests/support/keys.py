@@ -1,4 +1,4 @@
-"""Keys and clients as an operator makes them, by the command line; and tokens signed with any key."""
+"""Keys and clients created on the command line, and tokens signed with any key."""
 
 from base64 import b64encode
 
@@ -13,14 +13,14 @@ ALGORITHMS = ("EdDSA", "ES256")
 
 
 def command(app: Flask, *arguments: str) -> list[str]:
-    """Run `manage.py ...`, which must succeed, and return what it prints, without the log."""
+    """Run `manage.py ...`, which must succeed, and return its output lines without the log."""
     result = app.test_cli_runner().invoke(args=arguments)
     assert result.exit_code == 0, result.output
     return [line for line in str(result.stdout).splitlines() if not line.startswith("{")]
 
 
 def refusal(app: Flask, *arguments: str) -> str:
-    """Run `manage.py ...`, which must fail, and return why."""
+    """Run `manage.py ...`, which must fail, and return its last line."""
     result = app.test_cli_runner().invoke(args=arguments)
     assert result.exit_code != 0, result.output
     return str(result.output).splitlines()[-1]
@@ -47,6 +47,6 @@ def signing_key_of(app: Flask) -> keys.Key:
 
 
 def signed_with(key: PrivateKey, algorithm: str, claims: Json, header: Json) -> str:
-    """Return a token of any header and claims with the signature that a key gives it."""
+    """Return a token with any header and claims, signed with `key`."""
     content = f"{segment(header)}.{segment(claims)}"
     return f"{content}.{segment(pyjwt.get_algorithm_by_name(algorithm).sign(content.encode(), key))}"

@@ -1,4 +1,4 @@
-"""A live server: `manage.py run` or `manage.py serve` in a process of its own, with an instance folder of its own."""
+"""A live server: `manage.py run` or `manage.py serve` in its own process, with its own instance folder."""
 
 import json
 import os
@@ -19,12 +19,12 @@ from typing import Any
 from apps.about import ROOT
 from tests.support.people import bearer
 
-_PATIENCE = 30  # seconds; a start takes one or two, but the suite's other half has a core too
+_TIMEOUT = 30  # seconds; a start takes one or two, but the other xdist workers use the cores too
 
 
 @dataclass
 class Live:
-    """A server that answers at `url`; its logs and its instance folder are in `folder`."""
+    """A server at `url`. Its log and its instance folder are in `folder`."""
 
     url: str
     process: subprocess.Popen[bytes]
@@ -40,7 +40,7 @@ class Live:
         data = json.dumps(body).encode() if body is not None else None
         request = urllib.request.Request(f"{self.url}{path}", data, headers, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=_PATIENCE) as response:
+            with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
                 return response.status, json.load(response)
         except urllib.error.HTTPError as error:
             with error:
@@ -51,7 +51,7 @@ class Live:
 def live_server(
     folder: Path, command: str = "run", *options: str, probe: str = "/readyz", **environment: str
 ) -> Iterator[Live]:
-    """Start `manage.py <command> <options>` on a free port, with nothing configured but `environment`."""
+    """Start `manage.py <command> <options>` on a free port, with no configuration but `environment`."""
     checkout(folder)
     live = start(folder, free_port(), command, *options, probe=probe, **environment)
     try:
@@ -61,7 +61,7 @@ def live_server(
 
 
 def start(folder: Path, port: int, command: str, *options: str, probe: str = "/readyz", **environment: str) -> Live:
-    """Start `manage.py <command> <options>` in a folder that `checkout` prepared; return when the probe says 200."""
+    """Start `manage.py <command> <options>` in a folder that `checkout` prepared. Return when `probe` answers 200."""
     with (folder / "server.log").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "manage.py", command, f"--port={port}", *options],
@@ -80,17 +80,17 @@ def start(folder: Path, port: int, command: str, *options: str, probe: str = "/r
 
 
 def checkout(folder: Path) -> None:
-    """Lay this code into `folder`, so that what a server keeps under instance/ is kept there."""
+    """Link this code into `folder`, so that a server has its instance/ there."""
     for name in ("apps", "migrations"):
         link = folder / name
         if not link.exists():
             link.symlink_to(ROOT / name)
-    for name in ("manage.py", "wsgi.py"):  # copied: Python follows a link to a script before it looks for `apps`
+    for name in ("manage.py", "wsgi.py"):  # copied: Python resolves a link to a script before it looks for `apps`
         shutil.copy(ROOT / name, folder)
 
 
 def unconfigured() -> dict[str, str]:
-    """Return the environment without what configures the service."""
+    """Return the environment without the variables that configure the service."""
     configures = ("GATEHOUSE_", "DATABASE_URL", "REDIS_URL", "FLASK_")
     return {name: value for name, value in os.environ.items() if not name.startswith(configures)}
 
@@ -102,7 +102,7 @@ def free_port() -> int:
 
 
 def wait_until_ready(live: Live, port: int, probe: str = "/readyz") -> None:
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _TIMEOUT
     while not is_ready(port, probe):
         assert live.process.poll() is None, f"the server ended before it answered:\n{live.log}"
         assert time.monotonic() < deadline, f"the server does not answer:\n{live.log}"
@@ -123,7 +123,7 @@ def is_ready(port: int, probe: str = "/readyz") -> bool:
 def stop(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     try:
-        process.wait(_PATIENCE)
+        process.wait(_TIMEOUT)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

@@ -1,4 +1,4 @@
-"""Reading /metrics as Prometheus does."""
+"""Parse /metrics as Prometheus does."""
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -9,7 +9,7 @@ Samples = dict[tuple[str, Labels], float]
 
 
 def parse(text: str) -> Samples:
-    """Return {(name, labels): value}; Prometheus refuses a series that is told twice, and so does this."""
+    """Return {(name, labels): value}. Fail on a duplicate series, as Prometheus does."""
     samples: Samples = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
@@ -20,5 +20,5 @@ def parse(text: str) -> Samples:
 
 
 def total(samples: Samples, name: str, **labels: str) -> float:
-    """Add up the series of that name that have these labels."""
+    """Return the sum of the series `name` that have these labels."""
     return sum(value for (of, having), value in samples.items() if of == name and labels.items() <= set(having))

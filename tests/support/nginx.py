@@ -1,4 +1,4 @@
-"""A real nginx with the site of deploy/nginx: only ports and places are changed."""
+"""A real nginx with the site of deploy/nginx; only ports and paths are changed."""
 
 import json
 import os
@@ -44,7 +44,7 @@ class Answer(NamedTuple):
 
 
 class Front:
-    """The public side: requests as a client on the network sends them, over TLS."""
+    """The public side of nginx: sends requests over TLS, as a client on the network does."""
 
     def __init__(self, plain: int, port: int, certificate: Path) -> None:
         self.plain, self.port = plain, port
@@ -67,7 +67,7 @@ class Front:
 
 @contextmanager
 def nginx(program: str, folder: Path, ports: list[int]) -> Iterator[Front]:
-    """Run nginx in front of two processes of the service, which listen on `ports`."""
+    """Run nginx in front of two processes of the service that listen on `ports`."""
     certificate, key = folder / "gatehouse.crt", folder / "gatehouse.key"
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days=1"]
     command += ["-subj=/CN=localhost", "-addext=subjectAltName=DNS:localhost", f"-keyout={key}", f"-out={certificate}"]

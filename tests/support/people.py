@@ -1,4 +1,4 @@
-"""People who use the API, as a test reads best: `alice = people.sign_up("alice-liddell")`, `alice.get("/users/")`."""
+"""Users of the API, for readable tests: `alice = people.sign_up("alice-liddell")`, `alice.get("/users/")`."""
 
 import itertools
 from dataclasses import dataclass
@@ -79,7 +79,7 @@ class People:
         )
 
     def admin(self) -> Person:
-        """Make an admin as `manage.py create-admin` does, and log in."""
+        """Create an admin with `manage.py create-admin` and log in."""
         body = sign_up_body()
         result = self.client.application.test_cli_runner().invoke(
             args=[

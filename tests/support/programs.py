@@ -1,4 +1,4 @@
-"""The programs, besides the servers, that a few tests use: newman, a Chromium, and what deploy/ is for."""
+"""The programs, besides the servers, that some tests use: newman, Chromium, and those that deploy/ is for."""
 
 import shutil
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 from apps.about import ROOT
 
-_PLACES = {
+_PATHS = {
     "newman": (str(ROOT / "node_modules" / ".bin" / "newman"), "newman"),
     "chromium": ("chromium", "chromium-browser", "google-chrome"),
     "nginx": ("nginx", "/usr/sbin/nginx"),
@@ -18,7 +18,7 @@ _PLACES = {
     "slowhttptest": ("slowhttptest",),
     "promtool": ("promtool",),
 }
-_HOW = {
+_HOW_TO_INSTALL = {
     "newman": "`npm ci` installs it",
     "chromium": "install your system's package `chromium`",
     "nginx": "install your system's package `nginx-light`",
@@ -33,16 +33,16 @@ _HOW = {
 
 def skip_unless_installed(name: str) -> str:
     """Return the path of the program, or skip the test."""
-    return find(name) or pytest.skip(f"no {name}: {_HOW[name]}")
+    return find(name) or pytest.skip(f"no {name}: {_HOW_TO_INSTALL[name]}")
 
 
 def find(name: str) -> str | None:
-    """Return the path of the program; None where it is not installed, or no such program."""
-    places = _PLACES.get(name, ())
+    """Return the path of the program, or None if it is unknown or not installed."""
+    places = _PATHS.get(name, ())
     found = (place if place.endswith(".so") and Path(place).exists() else shutil.which(place) for place in places)
     return next((path for path in found if path), None)
 
 
 def missing() -> dict[str, str]:
-    """Return {name: how to get it} of those that are not installed."""
-    return {name: how for name, how in _HOW.items() if not find(name)}
+    """Return {name: how to get it} of the programs that are not installed."""
+    return {name: how for name, how in _HOW_TO_INSTALL.items() if not find(name)}

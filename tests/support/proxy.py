@@ -1,4 +1,4 @@
-"""A proxy between the service and a store, in threads of the test: it delays, swallows, cuts or holds what passes."""
+"""A proxy between the service and a store, in threads of the test. It can delay, drop, cut or hold the traffic."""
 
 import contextlib
 import socket
@@ -16,7 +16,7 @@ Address = str | tuple[str, int]  # the path of a unix socket, or a host and a po
 
 
 class Hold:
-    """One command that is kept back: `reached` once the client sent it, sent on after `release`."""
+    """A command that the proxy holds back: `reached` is set when the client has sent it, and `release` forwards it."""
 
     def __init__(self, marker: bytes) -> None:
         self.marker = marker
@@ -28,7 +28,7 @@ class Hold:
 
 
 class Proxy:
-    """Listens on a port of its own; what it does with a connection can be changed at any moment."""
+    """Listens on its own port. Its behaviour can be changed at any time, also for open connections."""
 
     def __init__(self, upstream: Address) -> None:
         self._upstream = upstream
@@ -37,9 +37,9 @@ class Proxy:
         self._holds: list[Hold] = []
         self.port = 0
         self.url = ""
-        self.commands = 0  # chunks that clients sent
-        self.is_silent = False  # accept, read, and answer nothing
-        self.delay: Callable[[], float] = lambda: 0.0  # seconds that an answer is kept back
+        self.commands = 0  # number of chunks received from clients
+        self.is_silent = False  # accept and read, but forward nothing
+        self.delay: Callable[[], float] = lambda: 0.0  # seconds before an answer is forwarded
 
     def __enter__(self) -> Self:
         self.listen()
@@ -51,7 +51,7 @@ class Proxy:
         self.refuse()
 
     def listen(self) -> None:
-        """Accept connections, on the same port each time."""
+        """Accept connections, always on the same port."""
         if self._server:
             return
         proxy = self
@@ -70,7 +70,7 @@ class Proxy:
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def refuse(self) -> None:
-        """Refuse new connections and cut those that are open."""
+        """Refuse new connections and cut the open ones."""
         if self._server:
             self._server.shutdown()
             self._server.server_close()
@@ -78,13 +78,13 @@ class Proxy:
         self.cut()
 
     def cut(self) -> None:
-        """Cut the connections that are open."""
+        """Cut the open connections."""
         for end in list(self._sockets):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
 
     def hold(self, marker: bytes) -> Hold:
-        """Keep back the next chunk of a client that holds `marker`."""
+        """Hold back the next chunk from a client that contains `marker`."""
         hold = Hold(marker)
         self._holds.append(hold)
         return hold
@@ -133,7 +133,7 @@ class Proxy:
 
 @contextlib.contextmanager
 def through_proxy(url: str) -> Iterator[tuple[Proxy, str]]:
-    """Give a proxy to the store at `url`, and the URL of that store through it."""
+    """Yield a proxy to the store at `url`, and the URL of the store through it."""
     is_redis = url.startswith(("redis:", "unix:"))
     with Proxy(_redis_address(url) if is_redis else _database_address(make_url(url))) as proxy:
         if is_redis:

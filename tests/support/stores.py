@@ -1,4 +1,4 @@
-"""Which databases and caches the suite runs on, and how a test gets an application on one of them."""
+"""The databases and caches that the suite runs on, and the applications on them."""
 
 import os
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ from tests.support.servers import create_database
 
 @dataclass(frozen=True)
 class Pair:
-    """A database with the cache that it is tested with."""
+    """A database, and the cache that it is tested with."""
 
     database: str
     cache: str | None
@@ -45,6 +45,12 @@ PAIRS = {
 }
 
 
+def names_for(test: pytest.Item) -> list[str]:
+    """Return the pairs that a test runs on: those that its `stores` marker names, else all."""
+    marker = test.get_closest_marker("stores")
+    return list(marker.args if marker else PAIRS)
+
+
 def server_url(name: str) -> str | None:
     return os.environ.get(f"TEST_{name.upper()}_URL")
 
@@ -54,7 +60,7 @@ def worker_number() -> int:
 
 
 def cache_url(name: str | None) -> str:
-    """Return the URL of this worker's own database on the server, so that it may be flushed."""
+    """Return the URL of this xdist worker's own database on the server, which can be flushed."""
     if name is None:
         return ""
     url = server_url(name)
@@ -79,7 +85,7 @@ def make_database(name: str, folder: Path) -> str:
 
 @contextmanager
 def application(database_url: str, redis_url: str, **settings: Any) -> Iterator[Flask]:
-    """Give an application, and leave empty stores behind."""
+    """Yield an application, and empty its stores afterwards."""
     app = create_app("testing", **({"DATABASE_URL": database_url, "REDIS_URL": redis_url} | settings))
     app.test_client_class = DocumentedClient
     register_commands(app)
@@ -100,7 +106,7 @@ def empty(app: Flask, redis_url: str) -> None:
 
 
 def _empty_tables() -> None:
-    """Empty the tables; the audit refuses a DELETE, so its owner's way round is taken."""
+    """Empty the tables. The audit's triggers refuse a DELETE, so `write_audit` bypasses them."""
     kept = ("audit_events", "audit_head", "doubts")
     tables = [table for table in reversed(db.metadata.sorted_tables) if table.name not in kept]
     for table in tables:
@@ -110,7 +116,7 @@ def _empty_tables() -> None:
 
 
 def memory_cache() -> MemoryCache:
-    """Return an empty cache in memory; this process may have it, whatever else runs."""
+    """Return an empty cache in memory, usable whatever other processes run."""
     return MemoryCache(SingleProcess("sqlite://", ""))
 
 

@@ -1,4 +1,4 @@
-"""The Redis of the run, for tests that need no application."""
+"""The test Redis, for tests without an application."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from tests.support import stores
 
 @pytest.fixture
 def server() -> Iterator[redis.Redis]:
-    """This worker's own database on the Redis of the run, empty."""
+    """This worker's own, empty database in the test Redis."""
     if not stores.server_url("redis"):
         pytest.skip("no redis here")
     with redis.Redis.from_url(stores.cache_url("redis")) as server:
@@ -22,5 +22,5 @@ def server() -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def other(server: redis.Redis) -> RedisCache:
-    """The store of another process, which always reaches Redis."""
+    """The store of another process, which can always reach Redis."""
     return RedisCache(stores.cache_url("redis"), 1)

@@ -1,6 +1,6 @@
-"""L3: the chain shows whatever was done to the audit by somebody else than the service.
+"""L3: the chain reveals every change to the audit that the service did not make.
 
-Here that is who owns the database, and so can go past its triggers.
+Here the owner of the database makes the changes and bypasses the triggers.
 """
 
 import threading
@@ -28,7 +28,7 @@ def verified(app: Flask) -> int:
 
 
 def rewrite(app: Flask, tamper: Callable[[Rows], Rows], **changes: Any) -> None:
-    """Take all rows out and put others in; change the head too."""
+    """Replace all rows, and change the head."""
     with app.app_context():
         events, head = read_audit()
         write_audit(tamper(events), head | changes)
@@ -47,18 +47,18 @@ def change(**columns: Any) -> Callable[[Rows], Rows]:
 
 
 def swap(rows: Rows) -> Rows:
-    """Let the second and the third event have happened in the other order."""
+    """Exchange the second and the third event."""
     first, second, third, *rest = rows
     return [first, third | {"id": 2}, second | {"id": 3}, *rest]
 
 
 def shift(rows: Rows) -> Rows:
-    """Remove the second event and move up those behind it."""
+    """Remove the second event and renumber the later ones."""
     return [rows[0], *(row | {"id": row["id"] - 1} for row in rows[2:])]
 
 
 def squeeze_in(rows: Rows) -> Rows:
-    """Put a copy of the second event behind it."""
+    """Insert a copy of the second event after it."""
     behind = [row | {"id": row["id"] + 1} for row in rows[2:]]
     return [*rows[:2], rows[1] | {"id": 3}, *behind]
 
@@ -103,7 +103,7 @@ def test_verify_finds(app: Flask, chain: None, what: str) -> None:
 
 
 def test_verify_finds_it_on_every_store(app: Flask, chain: None) -> None:
-    """One of each kind; times keep their microseconds and texts their bytes, or nothing would verify."""
+    """One tampering of each kind. A store that lost microseconds or bytes of a text would fail verification."""
     assert verified(app) == EVENTS
     for what in ("another outcome", "a removed middle row", "an inserted row", "swapped rows"):
         originals: Rows = []
@@ -135,7 +135,7 @@ def test_an_audit_without_events_is_whole(app: Flask) -> None:
 
 @pytest.mark.stores("sqlite")
 def test_a_cut_that_moves_the_head_too_leaves_another_last_seal(app: Flask, chain: None) -> None:
-    """What an owner could do, if they knew to; the log lines of decision 9 are for that."""
+    """An owner who knows the head can do this. The log lines of decision 0009 reveal it."""
     rewrite(app, lambda rows: rows[:-1], last_event_id=EVENTS - 1)
     with pytest.raises(BrokenChain, match="events after 4 are missing"):
         verified(app)
@@ -143,7 +143,7 @@ def test_a_cut_that_moves_the_head_too_leaves_another_last_seal(app: Flask, chai
 
 @pytest.mark.stores("sqlite")
 def test_a_chain_of_many_events_is_followed_to_its_end(app: Flask) -> None:
-    """More than one read takes; many in one transaction, which an act may have."""
+    """More events than one read returns, all written in one transaction."""
 
     @transactional
     def add() -> None:
@@ -160,7 +160,7 @@ def test_a_chain_of_many_events_is_followed_to_its_end(app: Flask) -> None:
 
 @pytest.mark.settings(FAILED_LOGIN_ALLOWANCE=100)
 def test_ten_who_log_in_at_once_make_one_chain(app: Flask, people: People) -> None:
-    """Each right and wrong: 20 events."""
+    """Ten threads, each with one successful and one failed login: 20 events."""
     alice, barrier = people.sign_up(), threading.Barrier(10)
 
     def log_in(_number: int) -> list[int]:
@@ -175,7 +175,7 @@ def test_ten_who_log_in_at_once_make_one_chain(app: Flask, people: People) -> No
 
 
 def test_verify_may_run_while_people_log_in(app: Flask, people: People) -> None:
-    """An event that is added meanwhile is no fault: here one is, after each of the first reads of the check."""
+    """Events added during the check are no error. Here, one is added after each of its first reads."""
     alice, checker, reads = people.sign_up(), threading.get_ident(), iter(range(5))
 
     def log_in(*_: Any) -> None:

@@ -1,6 +1,6 @@
-"""L3: what a role that may only SELECT, INSERT, UPDATE and DELETE can do to the audit: add to it, and no more unseen.
+"""L3: a role with SELECT, INSERT, UPDATE and DELETE can add audit events, but cannot change others undetected.
 
-The triggers look at nobody's name, so here the owner sends the statements.
+The triggers do not check the role, so here the owner runs the statements.
 """
 
 import pytest
@@ -35,7 +35,7 @@ def write(*statements: str) -> None:
 
 
 def cut_off(until: int) -> tuple[str, str]:
-    """Return what makes the head say that a purge deleted the events up to `until`, and deletes them."""
+    """Return statements that delete the events up to `until` and record it in the head as a purge."""
     return (
         f"UPDATE audit_head SET purged_until_id = {until}, purged_hash = {SEAL.format(until)}",
         f"DELETE FROM audit_events WHERE id <= {until}",
@@ -72,13 +72,13 @@ def test_there_is_no_second_head(app: Flask) -> None:
 def test_a_cut_at_the_beginning_needs_an_event_that_tells_of_it(app: Flask) -> None:
     with app.app_context():
         write(*cut_off(3))
-        with pytest.raises(BrokenChain, match="no event tells that those up to 3 were deleted"):
+        with pytest.raises(BrokenChain, match="events up to 3 were deleted, and no event records a purge"):
             verify()
 
 
 @each
 def test_a_cut_at_the_end_cannot_be_hidden(app: Flask) -> None:
-    """The head would have to forget both what it called deleted and what was last."""
+    """For that, both the purged id and the last id in the head would have to decrease."""
     with app.app_context():
         seal = read_audit()[0][2]["hash"].hex()
         literal = f"decode('{seal}', 'hex')" if db.engine.dialect.name == "postgresql" else f"x'{seal}'"
@@ -91,18 +91,18 @@ def test_a_cut_at_the_end_cannot_be_hidden(app: Flask) -> None:
 
 @each
 def test_without_a_head_nothing_can_be_deleted_and_the_check_says_so(app: Flask) -> None:
-    """Whoever owns the database took it; the command tells it as it tells of the rest."""
+    """Only the owner of the database can delete the head; the command reports it."""
     with app.app_context():
         write_audit(read_audit()[0])
         with pytest.raises(DatabaseError, match="append-only"):
             write("DELETE FROM audit_events WHERE id = 5")
     told = app.test_cli_runner().invoke(args=["audit", "verify"])
-    assert (told.exit_code, told.output) == (1, "Error: the audit was tampered with: its head is missing\n")
+    assert (told.exit_code, told.output) == (1, "Error: the audit was tampered with: the audit_head row is missing\n")
 
 
 @pytest.mark.stores("mariadb")
 def test_to_replace_a_row_is_to_delete_it(app: Flask) -> None:
-    """On MariaDB; SQLite does not look at it so, and knows no roles: who can write its file owns it."""
+    """On MariaDB. SQLite does not treat REPLACE as a delete, but has no roles: a writer of its file owns it."""
     with app.app_context():
         for table in ("audit_head", "audit_events"):
             with pytest.raises(DBAPIError, match="append-only"):
@@ -111,7 +111,7 @@ def test_to_replace_a_row_is_to_delete_it(app: Flask) -> None:
 
 @pytest.mark.stores("postgresql", "postgresql18")
 def test_a_temporary_table_of_the_heads_name_is_not_believed(app: Flask) -> None:
-    """Every role may make one, and its name is found first."""
+    """Every role may create one, and PostgreSQL resolves its name first."""
     with app.app_context(), pytest.raises(DBAPIError, match="append-only"):
         write(
             "CREATE TEMPORARY TABLE audit_head ON COMMIT DROP AS SELECT 1 AS id, 9 AS purged_until_id",

@@ -1,4 +1,4 @@
-"""V3: a database that hangs does not take every thread of the process."""
+"""V3: a hung database does not occupy every thread of the process."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""What both stores of the cache promise, the one in Redis and the one in memory."""
+"""The promises of both cache stores, Redis and memory."""
 
 import random
 import time
@@ -26,7 +26,7 @@ def place(request: pytest.FixtureRequest) -> Store:
 
 
 def test_an_older_version_never_replaces_a_later_one(place: Store) -> None:
-    """K4: a slow reader puts the row back that it read before a write."""
+    """K4: a slow reader stores the row that it read before a write."""
     put(place, "k", 2, "new")
     put(place, "k", 1, "old")
     fill(place, "k", 1, "old")
@@ -34,7 +34,7 @@ def test_an_older_version_never_replaces_a_later_one(place: Store) -> None:
 
 
 def test_nothing_replaces_a_tombstone(place: Store) -> None:
-    """K4: a delete, and a slow reader of the row that was."""
+    """K4: a slow reader stores a row that was deleted meanwhile."""
     put(place, "k", TOMBSTONE_VERSION, "gone")
     fill(place, "k", TOMBSTONE_VERSION - 1, "old")
     assert look(place, "k") == [(TOMBSTONE_VERSION, "gone")]

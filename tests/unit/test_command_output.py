@@ -1,4 +1,4 @@
-"""What `manage.py` prints where: an answer on stdout, so that a script can read it, and log lines beside it."""
+"""The streams of `manage.py`: results on stdout, so that scripts can read them, and log lines on stderr."""
 
 import json
 import subprocess
@@ -13,7 +13,7 @@ from tests.support import live
 
 
 def test_the_secret_of_a_client_is_all_that_stands_on_stdout(tmp_path: Path) -> None:
-    """L2: the line of the audit is written as well, on stderr."""
+    """L2: the audit line goes to stderr."""
     live.checkout(tmp_path)
     upgrade, add = (
         subprocess.run(
@@ -29,7 +29,7 @@ def test_the_secret_of_a_client_is_all_that_stands_on_stdout(tmp_path: Path) -> 
 
 @contextmanager
 def stdout_of(command: str, folder: Path) -> Iterator[Path]:
-    """Serve with what goes to stderr dropped."""
+    """Run a server and keep its stdout; its stderr is discarded."""
     live.checkout(folder)
     port, stdout = live.free_port(), folder / "stdout"
     with stdout.open("wb") as output:

@@ -1,4 +1,4 @@
-"""The command line: what its commands do, and that the two servers really serve."""
+"""The commands of manage.py, and both servers as real processes."""
 
 import json
 import signal
@@ -24,7 +24,7 @@ from tests.support import live
 from tests.support.people import BIRTH, PASSWORD, People, bearer, sign_up_body
 from tests.support.settings import change_settings
 
-STOP = 45  # seconds; granian gives a worker 30, and one that has just begun and is starved may need them
+STOP = 45  # seconds; granian allows a worker 30, and a slow start may use them up
 sqlite_alone = pytest.mark.stores("sqlite")
 
 
@@ -51,7 +51,7 @@ def test_create_admin_makes_an_admin_who_can_log_in(app: Flask, people: People) 
     ("changes", "password", "fault"),
     [
         ({"username": "short"}, PASSWORD, "longer than 6"),
-        ({"birth": "yesterday"}, PASSWORD, "Must be like"),
+        ({"birth": "yesterday"}, PASSWORD, "Must have the format"),
         ({"age": "17"}, PASSWORD, "18"),
         ({}, "canary", "8"),
         ({}, "", "required"),
@@ -70,11 +70,11 @@ def test_create_admin_refuses_what_sign_up_refuses(
 def test_create_admin_does_not_take_a_name_twice(app: Flask, people: People) -> None:
     people.sign_up("white-rabbit")
     result = invoke(app, *admin_options(), typed=PASSWORD + "\n")
-    assert (result.exit_code, result.output) == (1, "Error: This username is taken.\n")
+    assert (result.exit_code, result.output) == (1, "Error: This username is taken. Choose another one.\n")
 
 
 def test_create_admin_works_before_the_first_run(tmp_path: Path) -> None:
-    """Nothing is configured, and no table exists yet."""
+    """Without configuration and without tables."""
     live.checkout(tmp_path)
     done = subprocess.run(
         [sys.executable, "manage.py", *admin_options()],
@@ -101,7 +101,7 @@ def test_config_example_prints_the_example(app: Flask) -> None:
 
 
 def all_commands(group: click.Group, *path: str) -> dict[str, click.Command]:
-    """Return {"keys list": command} of a group and the groups in it."""
+    """Return {"keys list": command} of a group and its subgroups."""
     found = {" ".join((*path, name)): command for name, command in group.commands.items()}
     for name, command in group.commands.items():
         found |= all_commands(command, *path, name) if isinstance(command, click.Group) else {}
@@ -143,7 +143,7 @@ def test_more_than_one_worker_needs_redis(app: Flask) -> None:
 def test_serve_warns_of_more_connections_than_the_database_allows(
     app: Flask, monkeypatch: pytest.MonkeyPatch, workers: int, is_warned: bool
 ) -> None:
-    """F17: by what the database itself says, before the busiest hour does."""
+    """F17: the limit is the database's own, and the warning comes at the start, not at peak load."""
     monkeypatch.setattr("granian.Granian.serve", lambda self, **_: None)
     change_settings(app, REDIS_URL="redis://127.0.0.1:1")
     result = invoke(app, "serve", "--port=0", f"--workers={workers}")
@@ -160,7 +160,7 @@ def ask(url: str, token: str | None = None, body: Any = None) -> Any:
 
 @pytest.mark.parametrize("command", ["run", "serve"])
 def test_a_server_with_nothing_configured_replays_the_transcript_and_stops(tmp_path: Path, command: str) -> None:
-    """V5: over real HTTP; SIGTERM ends the server with exit code 0."""
+    """V5: over real HTTP; after SIGTERM the server exits with 0."""
     with live.live_server(tmp_path, command) as server:
         api = f"{server.url}/api/v1"
         signed_up = ask(f"{api}/users/", body=sign_up_body("12345678"))
@@ -170,7 +170,7 @@ def test_a_server_with_nothing_configured_replays_the_transcript_and_stops(tmp_p
         assert ask(f"{api}/users/", token=refreshed["access_token"])["username"] == "12345678"
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(STOP) == 0
-    with live.live_server(tmp_path, command) as server:  # what it kept is enough to go on
+    with live.live_server(tmp_path, command) as server:  # the files under instance/ are enough to continue
         assert ask(f"{server.url}/api/v1/users/", token=refreshed["access_token"])["id"] == 1
     assert PASSWORD not in server.log
 
@@ -190,7 +190,7 @@ def test_a_request_under_way_is_answered_before_the_server_stops(tmp_path: Path)
 
 
 def wait_for_worker(server: live.Live) -> None:
-    """Ask something else: by its answer the request before it is under way."""
+    """Send another request. Its answer proves that the worker has begun the request before it."""
     ask(f"{server.url}/healthz")
 
 
@@ -205,7 +205,7 @@ def test_any_server_can_import_the_application(tmp_path: Path) -> None:
 
 
 def test_serve_leaves_threads_for_those_who_neither_hash_nor_ask_the_database() -> None:
-    """V3, V8: whatever the profile says; and each worker counts its share of a limit."""
+    """V3, V8: in every profile; each worker also allows only its share of a limit."""
     names = ("GATEHOUSE_PROCESSES", "GATEHOUSE_DATABASE_POOL_SIZE", "GATEHOUSE_PASSWORD_HASH_QUEUE")
     with create_app("testing", DATABASE_URL="sqlite://", PASSWORD_HASH_CONCURRENCY=1).app_context():
         chosen = {
@@ -215,7 +215,7 @@ def test_serve_leaves_threads_for_those_who_neither_hash_nor_ask_the_database() 
 
 
 def test_the_workers_do_not_keep_what_only_commands_need() -> None:
-    """They have in memory whatever `serve` has imported before it starts them."""
+    """Workers are forked and inherit all modules that `serve` has imported."""
     code = """
 import sys
 from apps import create_app

@@ -1,4 +1,4 @@
-"""F14: an id in a path."""
+"""F14: ids in a path."""
 
 import pytest
 from werkzeug.exceptions import NotFound

@@ -1,4 +1,4 @@
-"""`manage.py backup` and `restore`: all of the data comes back, or a plain word says why not and nothing is left."""
+"""`manage.py backup` and `restore`: they restore all data, or fail with a clear message and leave nothing behind."""
 
 import shutil
 import signal
@@ -42,7 +42,7 @@ def application(url: str) -> Iterator[Flask]:
 
 @pytest.fixture
 def empty_url(app: Flask, store: str, tmp_path: Path) -> str:
-    """The URL of an empty database; that of SQLite has no file yet."""
+    """The URL of an empty database. For SQLite the file does not exist yet."""
     if store == "sqlite":
         return f"sqlite:///{tmp_path / 'restored.sqlite3'}"
     url = stores.server_url(store)
@@ -52,7 +52,7 @@ def empty_url(app: Flask, store: str, tmp_path: Path) -> str:
 
 @pytest.fixture
 def file(app: Flask, people: People, tmp_path: Path) -> Path:
-    """A backup that alice is in."""
+    """A backup that contains alice."""
     people.sign_up("alice-liddell")
     command(app, "backup", str(tmp_path / "backup"))
     return tmp_path / "backup"
@@ -67,7 +67,7 @@ def tables(url: str) -> list[str]:
 def test_a_backup_under_writes_is_restored_whole(
     app: Flask, people: People, store: str, empty_url: str, tmp_path: Path
 ) -> None:
-    """N7: into a new database; people log in, the audit holds, and no id is given twice."""
+    """N7: into a new database. Users can log in, the audit verifies, and no id is assigned twice."""
     alice = people.sign_up("alice-liddell")
     file, stop = tmp_path / "backup", threading.Event()
 
@@ -110,15 +110,15 @@ def test_a_backup_overwrites_nothing(app: Flask, tmp_path: Path) -> None:
 
 @pytest.mark.stores("postgresql")
 def test_a_backup_that_fails_leaves_nothing(app: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And says what it lacks."""
+    """The message names the missing program."""
     monkeypatch.setattr(shutil, "which", lambda _: None)
-    assert "needs the program pg_dump" in refusal(app, "backup", str(tmp_path / "backup"))
+    assert "the program pg_dump is required" in refusal(app, "backup", str(tmp_path / "backup"))
     assert list(tmp_path.iterdir()) == []
 
 
 @each
 def test_a_file_that_was_cut_is_refused_and_nothing_loaded(file: Path, empty_url: str, store: str) -> None:
-    """N7: wherever the end is missing, even between two statements or within the last bytes."""
+    """N7: truncated anywhere, even between two statements or within the last bytes."""
     whole = file.read_bytes()
     before_users = max(whole.find(b"INSERT INTO `users`"), 0)
     for length in (before_users, 4096, len(whole) // 2, len(whole) - (60 if store == "mariadb" else 1)):
@@ -128,7 +128,7 @@ def test_a_file_that_was_cut_is_refused_and_nothing_loaded(file: Path, empty_url
         assert store != "sqlite" or not list(file.parent.glob("restored*"))
         assert tables(empty_url) == []
         for leftover in file.parent.glob("restored*"):
-            leftover.unlink()  # of the look above
+            leftover.unlink()  # created by `tables` above
     file.write_bytes(whole)
     with application(empty_url) as restored:
         command(restored, "restore", str(file))
@@ -136,7 +136,7 @@ def test_a_file_that_was_cut_is_refused_and_nothing_loaded(file: Path, empty_url
 
 @each
 def test_a_copy_of_another_programs_database_is_refused(store: str, empty_url: str, tmp_path: Path) -> None:
-    """And not left behind."""
+    """The loaded tables are removed again."""
     file, url = tmp_path / "backup", sa.make_url(empty_url)
     other_url = f"sqlite:///{tmp_path / 'other.sqlite3'}"
     if store != "sqlite":
@@ -147,7 +147,7 @@ def test_a_copy_of_another_programs_database_is_refused(store: str, empty_url: s
             db.session.commit()
         command(other, "backup", str(file))
     with application(empty_url) as restored:
-        assert "this is no copy of a database of Gatehouse" in refusal(restored, "restore", str(file))
+        assert "not a copy of a Gatehouse database" in refusal(restored, "restore", str(file))
     assert store != "sqlite" or not list(tmp_path.glob("restored*"))
     assert tables(empty_url) == []
 
@@ -163,7 +163,7 @@ def test_what_is_no_database_is_refused_and_leaves_no_file(app: Flask, empty_url
 
 @pytest.fixture
 def ordinary_url(app: Flask, empty_url: str) -> Iterator[str]:
-    """The empty database, as a user who may do everything there and nothing elsewhere."""
+    """The empty database, for a user with all privileges on it and none elsewhere."""
     url = sa.make_url(empty_url)
     with app.app_context():
         for statement in (
@@ -180,7 +180,7 @@ def ordinary_url(app: Flask, empty_url: str) -> Iterator[str]:
 def test_an_ordinary_user_restores_and_a_failed_load_can_be_tried_again(
     file: Path, ordinary_url: str, tmp_path: Path
 ) -> None:
-    """N7: the triggers become the user's; what was loaded before a statement that fails is dropped."""
+    """N7: the user becomes the definer of the triggers. After a failed statement, the loaded tables are dropped."""
     broken = tmp_path / "broken"
     broken.write_bytes(file.read_bytes().replace(b"-- Dump completed", b"NONSENSE;\n-- Dump completed"))
     with application(ordinary_url) as restored:
@@ -194,7 +194,7 @@ def test_an_ordinary_user_restores_and_a_failed_load_can_be_tried_again(
 
 @pytest.fixture
 def proxy(database_url: str) -> Iterator[Proxy]:
-    """A way by TCP to the database, which has no TLS."""
+    """A TCP proxy to the database, without TLS."""
     with through_proxy(database_url) as (proxy, url):
         proxy.url = sa.make_url(url).set(password=SECRET).render_as_string(hide_password=False)
         yield proxy
@@ -202,7 +202,7 @@ def proxy(database_url: str) -> Iterator[Proxy]:
 
 @pytest.mark.stores("postgresql")
 def test_a_backup_is_of_that_host_that_takes_writes(app: Flask, people: People, proxy: Proxy, tmp_path: Path) -> None:
-    """Several hosts and a condition, as docs/scaling.md says; the first one is not there."""
+    """A URL with several hosts and a condition, as in docs/scaling.md. The first host is down."""
     alice = people.sign_up()
     hosts = {"host": (f"127.0.0.1:{live.free_port()}", f"127.0.0.1:{proxy.port}")}
     url = sa.make_url(proxy.url).set(host=None, port=None).update_query_dict(hosts)
@@ -226,14 +226,14 @@ def test_a_backup_that_asks_for_tls_is_not_made_without_it(store: str, proxy: Pr
 
 @pytest.mark.stores("postgresql")
 def test_a_secret_that_others_could_see_is_not_passed_on(proxy: Proxy, tmp_path: Path) -> None:
-    """A key's passphrase has no variable in libpq; an argument everybody on the machine can read."""
+    """libpq has no environment variable for the passphrase of a key, and every user can read arguments."""
     with application(f"{proxy.url}?sslpassword={SECRET}") as other:
         assert "pg_dump would show sslpassword" in refusal(other, "backup", str(tmp_path / "backup"))
 
 
 @pytest.mark.stores("postgresql")
 def test_a_backup_that_is_ended_leaves_no_process_and_no_file(proxy: Proxy, tmp_path: Path) -> None:
-    """By SIGTERM, while pg_dump waits for the database; the password is not in its arguments."""
+    """SIGTERM arrives while pg_dump waits for the database. The password is not in the arguments of pg_dump."""
     live.checkout(tmp_path)
     file, proxy.is_silent = tmp_path / "backup", True
     process = subprocess.Popen(

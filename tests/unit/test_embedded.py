@@ -1,4 +1,4 @@
-"""What the service makes for itself when nothing is configured."""
+"""The embedded default: what the service creates when nothing is configured."""
 
 import json
 import os
@@ -27,7 +27,7 @@ NAMES = ["JWT_SECRET_KEY", "FIELD_ENCRYPTION_KEYS", "FIELD_INDEX_KEY"]
 
 
 def fill(folder: Path, **given: str) -> dict[str, Any]:
-    """Return the secrets of a service that is configured with `given` alone."""
+    """Return the secrets of a service that is configured with `given` only."""
     app = Flask("embedded", instance_path=str(folder / "instance"))
     filled = fill_secrets(app, BaseConfig(**given), NAMES)  # type: ignore[arg-type]
     return {name: getattr(filled, name) for name in NAMES}
@@ -45,7 +45,7 @@ def test_secrets_are_long_different_and_for_the_owner_alone(tmp_path: Path) -> N
 
 
 def test_secrets_are_made_once(tmp_path: Path) -> None:
-    """Or every token, and every mobile number, would be lost with a restart."""
+    """Otherwise a restart would invalidate every token and make every mobile number unreadable."""
     assert fill(tmp_path) == fill(tmp_path)
 
 
@@ -81,7 +81,7 @@ def test_two_processes_that_start_at_once_share_secrets_and_tables(tmp_path: Pat
     ]
     said = [process.communicate(timeout=60)[0].splitlines()[-1] for process in processes]
     assert said[0] == said[1]
-    assert said[0].endswith(" False")  # the database answers both; the cache in memory is for one of them
+    assert said[0].endswith(" False")  # both reach the database; only one of them gets the in-memory cache
 
 
 def test_a_configured_database_is_migrated_by_hand_alone(tmp_path: Path) -> None:
@@ -96,14 +96,14 @@ def test_a_configured_database_is_migrated_by_hand_alone(tmp_path: Path) -> None
 @pytest.mark.stores("sqlite")
 @pytest.mark.parametrize(("pragma", "value"), [("journal_mode", "wal"), ("foreign_keys", 1), ("synchronous", 1)])
 def test_every_connection_to_sqlite_is_prepared(app: Flask, pragma: str, value: object) -> None:
-    """Readers run beside one writer, and foreign keys are enforced."""
+    """Readers can run beside one writer, and foreign keys are enforced."""
     with app.app_context(), db.engine.connect() as first, db.engine.connect() as second:
         answers = [connection.execute(text(f"PRAGMA {pragma}")).scalar() for connection in (first, second)]
     assert answers == [value, value]
 
 
 def is_free(folder: Path, url: str) -> bool:
-    """Whether another process, with a TMPDIR of its own, may have the database."""
+    """Return True if another process, with its own TMPDIR, can take the lock of the database."""
     (folder / "tmp").mkdir(exist_ok=True)
     code = (
         "import sys; from apps.cache.single_process import SingleProcess; print(SingleProcess(*sys.argv[1:]).is_ours())"
@@ -113,10 +113,10 @@ def is_free(folder: Path, url: str) -> bool:
 
 
 def test_a_sqlite_file_is_one_processs_whatever_its_name_and_its_tmpdir(tmp_path: Path) -> None:
-    """R6: the lock lies beside the file, so nobody who has the file misses it."""
+    """R6: the lock is beside the file, so every process that opens the file finds it."""
     (tmp_path / "link.db").symlink_to(tmp_path / "users.db")
     urls = [f"sqlite:///{name}" for name in ("users.db", f"{tmp_path}/users.db", "link.db", "file:users.db?uri=true")]
-    assert is_free(tmp_path, urls[0])  # and it ends at once
+    assert is_free(tmp_path, urls[0])  # that process ends at once and releases the lock
     assert SingleProcess(urls[0], str(tmp_path)).is_ours()
     assert (tmp_path / "users.db.lock").exists()
     assert [url for url in urls if is_free(tmp_path, url)] == []
@@ -132,5 +132,5 @@ def test_a_database_in_memory_needs_no_lock(tmp_path: Path, url: str) -> None:
 
 
 def test_where_no_lock_can_be_made_no_process_is_the_one(tmp_path: Path) -> None:
-    """V2: nor could the database be."""
+    """V2: the database could not be created there either."""
     assert not SingleProcess("sqlite:///no/such/folder/users.db", str(tmp_path)).is_ours()

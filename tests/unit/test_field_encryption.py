@@ -33,7 +33,7 @@ def test_what_was_encrypted_comes_back(app: Flask, text: str) -> None:
 
 
 def test_the_same_number_never_encrypts_to_the_same_blob() -> None:
-    """D1: a random nonce each time."""
+    """D1: each blob has a random nonce."""
     blobs = {encrypt(NUMBER, CONTEXT) for _ in range(100)}
     assert len(blobs) == len({blob[5:17] for blob in blobs}) == 100
     assert not any(NUMBER.encode() in blob for blob in blobs)
@@ -41,13 +41,13 @@ def test_the_same_number_never_encrypts_to_the_same_blob() -> None:
 
 @pytest.mark.parametrize("elsewhere", ["users.mobile:43", "users.photo:42", "sessions.mobile:42", "users.mobile:4", ""])
 def test_a_blob_that_was_moved_does_not_open(elsewhere: str) -> None:
-    """D1: it is bound to its table, column and row."""
+    """D1: a blob is bound to its table, column and row."""
     with pytest.raises(Undecryptable):
         decrypt(encrypt(NUMBER, CONTEXT), elsewhere)
 
 
 def test_a_blob_with_any_bit_flipped_does_not_open() -> None:
-    """D1: version, key id, nonce, text and tag."""
+    """D1: in the version, key id, nonce, ciphertext and tag."""
     blob = encrypt(NUMBER, CONTEXT)
     for bit in range(len(blob) * 8):
         flipped = bytearray(blob)
@@ -65,7 +65,7 @@ def test_a_blob_that_was_cut_or_grew_does_not_open() -> None:
 
 
 def test_the_first_key_encrypts_and_all_decrypt(app: Flask) -> None:
-    """D3: a new key is put in front."""
+    """D3: a new key is put first."""
     by_old = encrypt(NUMBER, CONTEXT)
     change_settings(app, FIELD_ENCRYPTION_KEYS=[NEW, OLD])
     by_new = encrypt(NUMBER, CONTEXT)
@@ -94,7 +94,7 @@ def test_one_number_has_one_index_however_it_is_written(spelling: str) -> None:
 
 
 def test_other_numbers_and_other_keys_have_other_indexes(app: Flask) -> None:
-    """D2: who has the database alone cannot try numbers."""
+    """D2: without the key, a copy of the database does not allow guessing numbers."""
     index = blind_index(NUMBER)
     assert index != blind_index("13200001112")
     change_settings(app, FIELD_INDEX_KEY="another secret of the index")
@@ -109,7 +109,7 @@ def test_the_index_outlives_the_encryption_key(app: Flask) -> None:
 
 
 def test_a_number_that_does_not_open_can_be_replaced() -> None:
-    """D1: it is none of the user's, and in nobody's way."""
+    """D1: an undecryptable number does not count as the user's, and does not block a new one."""
     user = User(id=1, mobile_ciphertext=encrypt(NUMBER, mobile_context(2)))
     assert not user.has_mobile(NUMBER)
     user.set_mobile(NUMBER)

@@ -1,4 +1,4 @@
-"""JSON Web Keys, held against the examples of the standards."""
+"""JSON Web Keys, compared with the examples of the standards."""
 
 import base64
 
@@ -14,7 +14,7 @@ from tests.support.keys import ALGORITHMS
 RFC_8037_PRIVATE = "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A"
 RFC_8037_PUBLIC = {"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}
 RFC_8037_THUMBPRINT = "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
-# RFC 9449, 4.2 and 6.1: a P-256 key and its thumbprint. The example of RFC 7638 is RSA, which signs nothing here.
+# RFC 9449, 4.2 and 6.1: a P-256 key and its thumbprint. The example of RFC 7638 is RSA, which is not supported.
 RFC_9449_PUBLIC = {
     "kty": "EC",
     "x": "l8tFrhx-34tV3hRICRDY9zCkDlpBhF42UQUfWVAWBFs",
@@ -30,7 +30,7 @@ MEMBERS = {"EdDSA": {"kty", "crv", "x", "kid", "alg", "use"}, "ES256": {"kty", "
 )
 @pytest.mark.parametrize("more", [{}, {"alg": "X", "use": "sig", "kid": "y", "d": "z", "key_ops": ["verify"]}])
 def test_a_thumbprint_is_that_of_the_standards(public: dict[str, str], expected: str, more: dict[str, object]) -> None:
-    """T12: RFC 7638, 3: over the required members alone, in order."""
+    """T12: over the required members only, in order (RFC 7638, 3)."""
     assert jwk.thumbprint({**more, **dict(reversed(public.items()))}) == expected
 
 
@@ -67,7 +67,7 @@ def test_no_key_is_made_twice(algorithm: str) -> None:
 
 
 def test_a_key_of_another_kind_is_not_read() -> None:
-    """T11: RSA is none of the algorithms."""
+    """T11: RSA is not supported."""
     key = rsa.generate_private_key(65537, 2048)
     text = base64.b64encode(key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())).decode()
     with pytest.raises(TypeError):

@@ -1,4 +1,4 @@
-"""`manage.py keys` and `manage.py clients`: what they print, and what they refuse."""
+"""`manage.py keys` and `manage.py clients`: their output and their errors."""
 
 import re
 
@@ -14,7 +14,7 @@ rotating = pytest.mark.settings(JWT_ALGORITHM="EdDSA", JWT_KEYS_RELOAD=0.1)
 
 @rotating
 def test_the_list_says_what_each_key_is_for(app: Flask) -> None:
-    """T12: the newest first; a retired one is not there."""
+    """T12: the newest key first, without retired ones."""
     assert command(app, "keys", "list") == []
     first, second = rotate(app), rotate(app)
     (line,) = command(app, "keys", "generate")
@@ -40,22 +40,22 @@ def test_generate_and_rotate_name_the_key(app: Flask) -> None:
 @rotating
 @pytest.mark.parametrize("kid", ["nobody", "", "x" * 200, "-Uj" + "x" * 40, "--" + "x" * 41])
 def test_an_unknown_key_is_not_retired(app: Flask, kid: str) -> None:
-    """One key of 64 has an id that looks like an option."""
-    assert refusal(app, "keys", "retire", kid) == "Error: there is no such key"
+    """One in 64 kids begins with "-" and looks like an option."""
+    assert refusal(app, "keys", "retire", kid) == "Error: no such key"
 
 
 @pytest.mark.parametrize("what", ["generate", "rotate"])
 def test_with_hs256_there_is_no_key_to_make(app: Flask, what: str) -> None:
-    """T11: the secret is a setting."""
+    """T11: with HS256 the secret is a setting."""
     assert "JWT_ALGORITHM is HS256" in refusal(app, "keys", what)
 
 
 def test_a_client_is_added_listed_and_removed(app: Flask) -> None:
-    """R10: its secret is printed once."""
+    """R10: the secret is printed only once."""
     client_id, secret = add_client(app, "orders")
     (line,) = command(app, "clients", "list")
     assert re.fullmatch(rf"{client_id}  \d{{4}}-\d\d-\d\d  orders", line)
     assert secret not in line
     assert command(app, "clients", "remove", client_id) == [f"removed {client_id}"]
     assert command(app, "clients", "list") == []
-    assert refusal(app, "clients", "remove", client_id) == "Error: there is no such client"
+    assert refusal(app, "clients", "remove", client_id) == "Error: no such client"

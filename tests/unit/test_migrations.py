@@ -1,4 +1,4 @@
-"""The migrations: up, down and up again, on every database, with the rows of a service that runs."""
+"""The migrations: up, down and up again, on every database, with the rows of a running service."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ TIME = "2026-01-31 12:30:59.123456"
 
 @pytest.fixture
 def url(store: str, tmp_path: Path) -> Iterator[str]:
-    """A database of the test's own, empty."""
+    """An empty database of this test."""
     pair = stores.PAIRS[store]
     stores.skip_unless_available(pair)
     server = stores.server_url(pair.database)
@@ -48,7 +48,7 @@ def migrate(app: Flask, *command: str) -> Result:
 
 
 def schema(app: Flask) -> dict[str, Any]:
-    """Return all that the database says of its tables, in an order that does not matter."""
+    """Return the whole schema, independent of order."""
     with app.app_context():
         found = sa.inspect(db.engine)
         return {
@@ -79,7 +79,7 @@ SESSIONS = ("id", "user_id", "address", "user_agent", "create_time", "expire_tim
 
 
 def seed(app: Flask) -> None:
-    """Store what the first release stored."""
+    """Insert rows as the first release did."""
     user = {
         "username": "アリス-alice",
         "hash": "$argon2id$",
@@ -131,7 +131,7 @@ def test_up_down_and_up_again_is_the_same_schema(app: Flask) -> None:
 
 
 def test_rows_survive_every_step(app: Flask) -> None:
-    """N6: up from the first release, down to it, and up."""
+    """N6: up from the first release, down to it, and up again."""
     migrate(app, "upgrade", FIRST)
     seed(app)
     users, sessions = rows(app, "users", *USERS), rows(app, "sessions", *SESSIONS)
@@ -151,7 +151,7 @@ TRIGGERS = {
 
 
 def test_the_audit_is_append_only_at_every_step(app: Flask) -> None:
-    """L3, N6: down from the release that may delete old events there are the triggers that were there before."""
+    """L3, N6: a downgrade from the release that purges old events restores the previous triggers."""
 
     def triggers() -> set[str]:
         with app.app_context():
@@ -183,7 +183,7 @@ def test_the_audit_is_append_only_at_every_step(app: Flask) -> None:
 
 @pytest.mark.stores("sqlite")
 def test_ids_are_never_given_out_twice_after_a_migration_either(app: Flask) -> None:
-    """T8: SQLite changes a table by making another one."""
+    """T8: SQLite migrates a table by copying it into a new one, which must keep AUTOINCREMENT."""
     for command in (["upgrade"], ["downgrade", FIRST], ["upgrade"]):
         migrate(app, *command)
         with app.app_context():
@@ -194,7 +194,7 @@ def test_ids_are_never_given_out_twice_after_a_migration_either(app: Flask) -> N
 
 @contextmanager
 def locked(url: str) -> Iterator[None]:
-    """Hold a lock on the users, as a request does."""
+    """Hold a lock on the users table, like a request."""
     engine = sa.create_engine(url, poolclass=sa.NullPool)
     with engine.begin() as connection:
         connection.exec_driver_sql("SELECT * FROM users")
@@ -203,7 +203,7 @@ def locked(url: str) -> Iterator[None]:
 
 @pytest.mark.stores("postgresql", "mariadb")
 def test_a_migration_that_cannot_have_its_lock_gives_up(app: Flask, url: str) -> None:
-    """N6: rather than stop every request that comes after it."""
+    """N6: otherwise every later request would wait behind it."""
     migrate(app, "upgrade")
     with locked(url):
         assert migrate(app, "downgrade", FIRST).exit_code != 0

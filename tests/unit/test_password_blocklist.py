@@ -1,4 +1,4 @@
-"""Passwords that a guesser tries first, or that anybody knows who knows the name."""
+"""Passwords that attackers try first, or that contain the username."""
 
 import secrets
 from collections.abc import Iterator
@@ -19,21 +19,21 @@ LONG_ENOUGH = [password for password in FREQUENCY_LISTS["passwords"] if len(pass
 
 @pytest.fixture
 def switched_on() -> Iterator[Flask]:
-    """An application of settings alone: nothing asks a store."""
+    """An application without stores, with the blocklist on."""
     app = create_app("testing", DATABASE_URL="sqlite://", PASSWORD_BLOCKLIST=True)
     with app.app_context():
         yield app
 
 
 def test_every_listed_password_is_listed_in_any_case(switched_on: Flask) -> None:
-    """P5: at least 3,000 of those that the length lets through (ASVS 6.2.4)."""
+    """P5: at least 3,000 listed passwords have an allowed length (ASVS 6.2.4)."""
     assert len(LONG_ENOUGH) >= 3000
     for spelt in (str.lower, str.upper, str.title):
         assert [password for password in LONG_ENOUGH[:1000] if not is_listed(spelt(password), "alice-liddell")] == []
 
 
 def test_random_passwords_are_accepted(switched_on: Flask) -> None:
-    """P5: no rule but the lists."""
+    """P5: only the lists refuse a password."""
     for make in (secrets.token_urlsafe, secrets.token_hex):
         assert [password for password in (make(8) for _ in range(200)) if is_listed(password, "alice-liddell")] == []
     assert not is_listed(PASSWORD, "alice-liddell")
@@ -54,7 +54,7 @@ def test_random_passwords_are_accepted(switched_on: Flask) -> None:
     ],
 )
 def test_a_password_that_holds_the_username_is_listed(switched_on: Flask, username: str, password: str) -> None:
-    """P5: ASVS 6.2.11; in every spelling that is the same name."""
+    """P5: in every spelling of the same name (ASVS 6.2.11)."""
     assert is_listed(password, username)
 
 
@@ -72,7 +72,7 @@ def test_it_is_on_in_production_alone() -> None:
 
 
 def attempts(person: Any, password: str) -> dict[str, Any]:
-    """Set a password in every way there is."""
+    """Set a password in every possible way."""
     path = f"/users/{person.id}"
     return {
         "sign-up": person.client.post("/api/v1/users/", json=sign_up_body(password=password)),
@@ -84,7 +84,7 @@ def attempts(person: Any, password: str) -> dict[str, Any]:
 @pytest.mark.settings(PASSWORD_BLOCKLIST=True)
 @pytest.mark.stores("sqlite")
 def test_a_weak_password_is_listed_wherever_one_is_set(people: People) -> None:
-    """P5: and the old one stays."""
+    """P5: the old password stays."""
     alice = people.sign_up("alice-liddell")
     for way, answer in attempts(alice, "iloveyou1").items():
         error = answer.get_json().get("error", {})
@@ -96,7 +96,7 @@ def test_a_weak_password_is_listed_wherever_one_is_set(people: People) -> None:
 @pytest.mark.settings(PASSWORD_BLOCKLIST=True)
 @pytest.mark.stores("sqlite")
 def test_the_username_meant_is_the_one_that_the_account_will_have(people: People) -> None:
-    """P5: the new one of a PUT, the present one of a PATCH."""
+    """P5: the new username of a PUT, the current one of a PATCH."""
     alice, path = people.sign_up("alice-liddell"), "/users/{}"
     body = sign_up_body("white-rabbit", password="the white-rabbit")
     answers = [

@@ -1,4 +1,4 @@
-"""How a password is hashed, and what a hash says of how it was made."""
+"""Password hashing and the parameters of a hash."""
 
 import os
 import re
@@ -27,7 +27,7 @@ PEPPER = "a pepper of the suite, and of it only"
 
 @pytest.fixture
 def app() -> Iterator[Flask]:
-    """An application of settings alone: nothing here asks a store."""
+    """An application without stores."""
     app = create_app("testing", DATABASE_URL="sqlite://")
     with app.app_context():
         yield app
@@ -50,7 +50,7 @@ def test_a_hash_is_argon2id_of_the_configured_cost_with_a_salt(app: Flask) -> No
 
 
 def test_two_hashes_of_one_password_differ_and_both_match(app: Flask) -> None:
-    """P1: a salt each."""
+    """P1: each hash has its own salt."""
     hashes = {password_hash.hash_password(PASSWORD) for _ in range(5)}
     assert len({stored.split("$")[4] for stored in hashes}) == len(hashes) == 5
     assert all(password_hash.verify_password(PASSWORD, stored) for stored in hashes)
@@ -70,7 +70,7 @@ def test_two_hashes_of_one_password_differ_and_both_match(app: Flask) -> None:
     ],
 )
 def test_what_is_no_hash_matches_nothing(app: Flask, stored: str | None) -> None:
-    """P1, I1: nor does it raise; a password stored in clear is no hash of itself."""
+    """P1, I1: and raises nothing. A password stored in clear does not match itself."""
     assert not password_hash.verify_password(PASSWORD, stored)
 
 
@@ -110,7 +110,7 @@ def test_composed_and_decomposed_text_is_one_password(app: Flask, password: str,
 
 
 def test_without_its_pepper_a_hash_matches_nothing(app: Flask) -> None:
-    """P1: a stolen table alone cannot be guessed at."""
+    """P1: passwords cannot be guessed from a stolen table alone."""
     change_settings(app, PASSWORD_PEPPER=PEPPER)
     stored = password_hash.hash_password(PASSWORD)
     assert password_hash.verify_password(PASSWORD, stored)
@@ -133,7 +133,7 @@ def test_a_hash_of_another_cost_is_outdated(app: Flask, setting: str, value: int
 
 @pytest.fixture
 def work(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """The KiB that argon2 was asked to fill, pass by pass."""
+    """The memory in KiB of each argon2 call, times its passes."""
     done: list[int] = []
 
     class Counted(PasswordHasher):
@@ -141,7 +141,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
             done.append(self.memory_cost * self.time_cost)
             return super().hash(password, salt=salt)
 
-        def verify(self, hash: str | bytes, password: str | bytes) -> Literal[True]:  # noqa: A002 (its name there)
+        def verify(self, hash: str | bytes, password: str | bytes) -> Literal[True]:  # noqa: A002 (the name in the base class)
             cost = extract_parameters(str(hash))
             done.append(cost.memory_cost * cost.time_cost)
             return super().verify(hash, password)
@@ -158,11 +158,11 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 def test_a_wrong_password_costs_the_same_work_after_the_parameters_rose(
     app: Flask, work: list[int], memory: int, passes: int, lanes: int
 ) -> None:
-    """E1: else whoever has not logged in since could be told from who does not exist."""
+    """E1: otherwise timing would distinguish a user with an old hash from an unknown one."""
     change_settings(app, PASSWORD_MEMORY_COST=64, PASSWORD_TIME_COST=2)
     stored = password_hash.hash_password(PASSWORD)
     change_settings(app, PASSWORD_MEMORY_COST=memory, PASSWORD_TIME_COST=passes, PASSWORD_PARALLELISM=lanes)
-    password_hash.verify_password(PASSWORD, None)  # which makes the hash of nobody first
+    password_hash.verify_password(PASSWORD, None)  # creates the dummy hash
     costs = []
     for known in (None, stored):
         work.clear()
@@ -171,11 +171,11 @@ def test_a_wrong_password_costs_the_same_work_after_the_parameters_rose(
     assert abs(costs[1] - max(costs[0], 128)) <= 8 * lanes
     work.clear()
     assert password_hash.verify_password(PASSWORD, stored)
-    assert work == [128]  # the right one is hashed anew by the login anyway
+    assert work == [128]  # after a right password, the login hashes it again anyway
 
 
 def test_a_turn_is_given_back_whatever_comes_of_it(app: Flask) -> None:
-    """V8: or the service would answer 503 for ever."""
+    """V8: otherwise the service would answer 503 forever."""
     change_settings(app, PASSWORD_HASH_CONCURRENCY=1, PASSWORD_HASH_QUEUE=0)
     password_hash.init_app(app)
     stored = password_hash.hash_password(PASSWORD)
@@ -202,7 +202,7 @@ def test_whoever_waits_too_long_for_a_turn_is_refused(app: Flask) -> None:
 
 
 def test_only_the_threads_that_hash_hold_the_memory_of_hashes(app: Flask) -> None:
-    """V8: a request's own thread never makes one, so there are no more of them than may run at a time."""
+    """V8: request threads never hash, so at most PASSWORD_HASH_CONCURRENCY threads keep the memory of a hash."""
     change_settings(app, PASSWORD_HASH_CONCURRENCY=2)
     password_hash.init_app(app)
 

@@ -1,4 +1,4 @@
-"""V1, V2: of those who find a server failing, one per interval asks again, and nobody else waits."""
+"""V1, V2: while a server fails, one caller per interval tries it again, and no other caller waits."""
 
 import time
 from collections.abc import Callable
@@ -14,7 +14,7 @@ THREADS = 16
 
 
 def at_once(act: Callable[[], bool]) -> int:
-    """Return in how many of the threads that start together `act` returned True."""
+    """Start all threads together and return in how many of them `act` returned True."""
     start = Barrier(THREADS)
 
     def run(_: int) -> bool:

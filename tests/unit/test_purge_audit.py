@@ -1,4 +1,4 @@
-"""`manage.py audit purge`: what is old goes."""
+"""`manage.py audit purge` deletes old events."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -16,7 +16,7 @@ from tests.support.people import People
 
 @pytest.mark.stores("sqlite", "postgresql", "mariadb")
 def test_old_events_go_and_the_rest_is_a_chain(app: Flask, people: People) -> None:
-    """L3: in batches; the deletion is told by the audit itself, and nothing else can delete."""
+    """L3: in batches. The audit records the purge. Any other deletion is refused or detected."""
     with time_machine.travel(datetime(2026, 1, 1, tzinfo=UTC), tick=False) as time:
         alice = people.sign_up("alice-liddell")
         for _ in range(4):
@@ -26,7 +26,7 @@ def test_old_events_go_and_the_rest_is_a_chain(app: Flask, people: People) -> No
         assert command(app, "audit", "purge", "--days=90", "--batch=2") == ["deleted 5 events"]
         assert command(app, "audit", "purge", "--days=90") == ["deleted 0 events"]
         alice = people.log_in("alice-liddell")
-    assert command(app, "audit", "verify") == ["5 events, none changed"]  # two logins, and one purge a batch
+    assert command(app, "audit", "verify") == ["5 events, none changed"]  # two logins, and one purge event per batch
     with app.app_context():
         rows = db.session.execute(text("SELECT id FROM audit_events ORDER BY id")).scalars().all()
         assert rows[0] == 6

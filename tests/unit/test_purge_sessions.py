@@ -1,4 +1,4 @@
-"""Purging sessions: those that ended a day ago go, in batches, and no others."""
+"""The purge of sessions: it deletes those that ended a day ago, in batches, and no others."""
 
 import secrets
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ def purge(app: Flask, *options: str) -> str:
 
 
 def add_sessions(app: Flask, user_id: int, *ends: datetime) -> None:
-    """Add sessions as a login would have, whose refresh tokens expired, or will, at these times."""
+    """Add sessions whose refresh tokens expire at the times `ends`, as a login does."""
     with app.app_context():
         for end in ends:
             times = {"create_time": end - DAY, "last_used_time": end - DAY, "expire_time": end, "end_time": end}
@@ -47,7 +47,7 @@ def sid(person: Person) -> str:
 
 @contextmanager
 def deletions(app: Flask) -> Iterator[list[int]]:
-    """Yield how many rows each DELETE of sessions took, as the database tells it."""
+    """Yield a list that collects the row count of each DELETE of sessions."""
     seen: list[int] = []
 
     def note(_connection: Connection, cursor: object, statement: str, *_: object) -> None:
@@ -62,7 +62,7 @@ def deletions(app: Flask) -> Iterator[list[int]]:
 
 
 def test_what_expired_a_day_ago_goes_and_what_lives_stays(app: Flask, people: People) -> None:
-    """R11: a day is left to read what ended a session."""
+    """R11: for a day the reason why a session ended can still be read."""
     with time_machine.travel(NOW, tick=False):
         alice = people.sign_up()
         second = timedelta(seconds=1)
@@ -80,7 +80,7 @@ def test_what_expired_a_day_ago_goes_and_what_lives_stays(app: Flask, people: Pe
 def test_what_was_ended_a_day_ago_goes_though_its_tokens_have_not_expired(
     app: Flask, people: People, everywhere: bool
 ) -> None:
-    """R11, R6: and its tokens are worth as little after it as before."""
+    """R11, R6: its tokens are refused before and after the purge."""
     with time_machine.travel(NOW, tick=False) as time:
         ended, lives = people.sign_up("alice-liddell"), people.sign_up("bob-the-builder")
         ended.post("/logout", json={"everywhere": everywhere})
@@ -93,7 +93,7 @@ def test_what_was_ended_a_day_ago_goes_though_its_tokens_have_not_expired(
 
 
 def test_rows_go_in_batches(app: Flask, people: People) -> None:
-    """R11: each batch is a transaction of its own, so no lock is held for long."""
+    """R11: each batch is its own transaction, so no lock is held for long."""
     alice = people.sign_up()
     add_sessions(app, alice.id, *[datetime.now(UTC) - 2 * DAY] * 25)
     with deletions(app) as seen:
@@ -105,7 +105,7 @@ def test_rows_go_in_batches(app: Flask, people: People) -> None:
 @pytest.mark.parametrize("batch", ["0", "-1", "10001", "many"])
 @pytest.mark.stores("sqlite")
 def test_a_batch_that_no_database_takes_in_one_statement_is_refused(app: Flask, people: People, batch: str) -> None:
-    """R11: SQLite takes 32,766 parameters, PostgreSQL 65,535."""
+    """R11: SQLite accepts 32,766 parameters, PostgreSQL 65,535."""
     result = app.test_cli_runner().invoke(args=["sessions", "purge", "--batch", batch])
     assert result.exit_code == 2
     assert "--batch" in result.output
@@ -113,7 +113,7 @@ def test_a_batch_that_no_database_takes_in_one_statement_is_refused(app: Flask, 
 
 @pytest.mark.stores("sqlite", "postgresql", "mariadb")
 def test_counts_of_failed_logins_go_with_their_user_or_after_a_day(app: Flask, people: People) -> None:
-    """What is left of a name that was typed."""
+    """Counters exist for every name that was typed, also for unknown ones."""
 
     def counts() -> int:
         with app.app_context():

@@ -1,4 +1,4 @@
-"""Counts in memory: the same as the library's, and bounded."""
+"""In-memory counters: they count like the library's storage, and are bounded."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +23,7 @@ def hits(limiter: SlidingWindowCounterRateLimiter, number: int, who: str = "alic
 
 @pytest.mark.parametrize("pause", [1, 5, 13, 30, 53, 59, 60, 61, 119, 200])
 def test_the_windows_slide_as_the_librarys_do(pause: int) -> None:
-    """B1: the strategy is the library's; held against its own storage, hit by hit."""
+    """B1: the library's strategy gives the same result with our storage and with its own, hit by hit."""
     with time_machine.travel(START, tick=False) as clock:
         ours, theirs = (SlidingWindowCounterRateLimiter(kind()) for kind in (BoundedMemoryStorage, MemoryStorage))
         seen = []
@@ -42,7 +42,7 @@ def test_each_key_has_its_own_count() -> None:
 
 
 def test_what_many_count_at_once_is_counted_once() -> None:
-    """B1: no more than the limit, and no less."""
+    """B1: parallel hits are allowed exactly up to the limit."""
     limiter = SlidingWindowCounterRateLimiter(BoundedMemoryStorage())
     start = threading.Barrier(8)
 
@@ -55,7 +55,7 @@ def test_what_many_count_at_once_is_counted_once() -> None:
 
 
 def test_the_one_not_counted_for_longest_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """V1: a flood of addresses takes no memory without end."""
+    """V1: a flood of addresses uses a bounded amount of memory."""
     monkeypatch.setattr(memory, "_MAX_KEYS", 2)
     limiter = SlidingWindowCounterRateLimiter(BoundedMemoryStorage())
     with time_machine.travel(START, tick=False):

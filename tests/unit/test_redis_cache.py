@@ -1,4 +1,4 @@
-"""The store in Redis: what it believes, and what it does when Redis goes away and comes back."""
+"""The store in Redis: which entries it uses, and how it handles a Redis that goes away and comes back."""
 
 import pickle
 import random
@@ -38,7 +38,7 @@ def proxy(server: redis.Redis) -> Iterator[Proxy]:
 
 @pytest.fixture
 def cache(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[RedisCache]:
-    """A store that reaches Redis by the proxy, and asks often whether it is back."""
+    """A store that reaches Redis through the proxy and probes often."""
     monkeypatch.setattr(redis_cache, "_PROBE_INTERVAL", 0.05)
     monkeypatch.setattr(redis_cache, "_SETTLING", 0.05)
     cache = RedisCache(proxy.url, 0.2)
@@ -65,7 +65,7 @@ def test_garbage_is_a_miss_and_is_dropped(server: redis.Redis, other: RedisCache
 
 
 def test_a_key_of_another_kind_is_a_miss_and_is_overwritten(server: redis.Redis, other: RedisCache) -> None:
-    """K3: and does not keep the breaker open for ever, as a write that always fails would."""
+    """K3: otherwise every write would fail, and the breaker would stay open."""
     server.rpush("k", "a list")
     assert look(other, "k") == [None]
     put(other, "k", 1, "v")
@@ -74,11 +74,11 @@ def test_a_key_of_another_kind_is_a_miss_and_is_overwritten(server: redis.Redis,
 
 
 def test_a_late_answer_is_never_taken_for_another_one(server: redis.Redis, proxy: Proxy) -> None:
-    """K2: a connection whose answer did not come in time serves nobody again."""
+    """K2: a connection that timed out is not used again."""
     keys = [f"user {number}" for number in range(50)]
     server.mset({key: key for key in keys})
     client = redis.Redis.from_url(proxy.url, decode_responses=True, **no_retries(0.03))
-    held = HeldConnections(client.connection_pool)  # below the breaker, which would let few calls through
+    held = HeldConnections(client.connection_pool)  # below the breaker, which would refuse most calls
     proxy.delay = lambda: random.choice([0, 0, 0, 0.02, 0.05])
 
     def ask(key: str) -> str | None:
@@ -90,7 +90,7 @@ def test_a_late_answer_is_never_taken_for_another_one(server: redis.Redis, proxy
     with ThreadPoolExecutor(8) as threads:
         answers = list(zip(keys * 20, threads.map(ask, keys * 20), strict=True))
     assert [pair for pair in answers if pair[1] not in (None, pair[0])] == []
-    assert {None, "user 7"} <= {answer for _, answer in answers}  # some came in time, some did not
+    assert {None, "user 7"} <= {answer for _, answer in answers}  # some were in time, some were late
 
 
 def test_after_one_failure_no_call_waits_for_redis(
@@ -109,7 +109,7 @@ def test_after_one_failure_no_call_waits_for_redis(
 
 
 def test_a_fill_needs_the_lease_of_its_miss(server: redis.Redis, other: RedisCache) -> None:
-    """K4: what a flush took away may have been newer than what the reader read before it."""
+    """K4: a flush may have removed a newer entry than the row that was read before it."""
     lease, later = Lease.begin(), Lease.begin()
     assert look(other, "k", lease=lease) == [None]
     put(other, "k", 2, "new")
@@ -125,7 +125,7 @@ def test_a_fill_needs_the_lease_of_its_miss(server: redis.Redis, other: RedisCac
 def test_a_fill_that_comes_late_is_refused(
     server: redis.Redis, other: RedisCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """K4: else it could come after the second in which nobody believes what was read before a doubt."""
+    """K4: otherwise it could arrive after the second in which rows read before an invalidation are not used."""
     put(other, "k", 1, "doubted")
     lease = Lease.begin()
     fill(other, "k", 1, "late", Lease(lease.mark, lease.end - 2))
@@ -133,7 +133,7 @@ def test_a_fill_that_comes_late_is_refused(
 
 
 def test_entries_of_one_user_go_in_one_round_trip(server: redis.Redis, cache: RedisCache, proxy: Proxy) -> None:
-    """V1: a slow Redis is waited for once, however many sessions end."""
+    """V1: a slow Redis causes one wait, however many sessions end."""
     look(cache, "warm")
     put(cache, "warm", 1, "so that the script is known")
     before = proxy.commands
@@ -143,7 +143,7 @@ def test_entries_of_one_user_go_in_one_round_trip(server: redis.Redis, cache: Re
 
 
 def test_a_redis_that_was_started_again_with_old_data_is_doubted() -> None:
-    """R7, K5: although this process asked for nothing while it was away."""
+    """R7, K5: also if this process sent no command during the outage."""
     with redis_server() as server:
         cache, other = RedisCache(server.url, 1), RedisCache(server.url, 1)
         put(cache, "session", 1, "live")
@@ -154,7 +154,7 @@ def test_a_redis_that_was_started_again_with_old_data_is_doubted() -> None:
         server.kill()
         server.start()
         with server.client as client:
-            assert client.get("session").startswith("1 ")  # what was lost
+            assert client.get("session").startswith("1 ")  # the second write is lost
         assert look(cache, "session") == look(other, "session") == [None]
         wait_until(cache.ping)
         assert look(cache, "session") == [None]
@@ -175,12 +175,12 @@ def test_what_was_stored_before_the_recovery_is_not_believed(
 def test_redis_is_told_before_it_is_believed(
     cache: RedisCache, other: RedisCache, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """K5: a process that finds it first neither reads what the others missed, nor keeps from them what it writes."""
+    """K5: the first process that reaches Redis again does not read from it yet, but already sends its writes."""
     monkeypatch.setattr(redis_cache, "_SETTLING", 60)
     lose(cache, proxy)
     proxy.listen()
     wait_until(lambda: not cache._is_open)
-    put(other, "k", 1, "old")  # as a frozen Redis stores after its thaw what waited in a socket
+    put(other, "k", 1, "old")  # like a command that waited in the socket of a frozen Redis
     assert look(cache, "k") == [None]
     put(cache, "k", 2, "new")
     assert look(other, "k") == [(2, "new")]
@@ -190,9 +190,9 @@ def test_redis_is_told_before_it_is_believed(
 def test_an_outage_while_it_settles_begins_it_anew(
     cache: RedisCache, other: RedisCache, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """K5: the second of the first outage does not end the second one's."""
+    """K5: the end of the settling of one outage does not end that of a later outage."""
     lose(cache, proxy)
-    first = cache._outages
+    first = cache._trust_losses
     monkeypatch.setattr(redis_cache, "_SETTLING", 60)
     proxy.listen()
     wait_until(lambda: not cache._is_open)
@@ -203,12 +203,12 @@ def test_an_outage_while_it_settles_begins_it_anew(
     wait_until(lambda: not cache._is_open)
     cache._trust(first)
     assert not cache.ping()
-    cache._trust(cache._outages)
+    cache._trust(cache._trust_losses)
     assert cache.ping()
 
 
 def test_redis_is_told_which_entries_were_overtaken(cache: RedisCache, other: RedisCache, proxy: Proxy) -> None:
-    """K5, K7: before it is believed again; also for a process that noticed nothing."""
+    """K5, K7: before reads use Redis again; also for a process that did not notice the outage."""
     put(other, "session", 1, "live")
     lose(cache, proxy)
     put(cache, "session", 2, "over")
@@ -223,7 +223,7 @@ def test_redis_is_told_which_entries_were_overtaken(cache: RedisCache, other: Re
 def test_what_a_process_wrote_long_ago_does_not_come_back_as_new(
     cache: RedisCache, other: RedisCache, proxy: Proxy
 ) -> None:
-    """K4: by the time that Redis is back, others may have written more, and may still be cut off."""
+    """K4: when Redis is back, other processes may have written later versions, and may still be cut off."""
     lose(cache, proxy)
     put(cache, "k", 2, "overtaken meanwhile")
     fill(cache, "l", 1, "overtaken meanwhile")
@@ -246,7 +246,7 @@ def test_a_later_write_of_another_process_outlives_the_recovery(
 def test_readers_do_not_push_out_what_redis_must_be_told(
     cache: RedisCache, other: RedisCache, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """K7: however many users are read while Redis is away, a logout is not forgotten."""
+    """K7: reads during an outage do not displace a pending logout, however many they are."""
     monkeypatch.setattr(redis_cache, "_MAX_PENDING", 3)
     put(other, "session", 1, "live")
     lose(cache, proxy)
@@ -260,7 +260,7 @@ def test_readers_do_not_push_out_what_redis_must_be_told(
 def test_what_redis_must_be_told_is_bounded(
     cache: RedisCache, other: RedisCache, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """K5: beyond it the oldest entry lapses by its time to live."""
+    """K5: beyond the bound, the oldest entry expires by its TTL."""
     monkeypatch.setattr(redis_cache, "_MAX_PENDING", 3)
     for key in "abcd":
         put(other, key, 1, key)
@@ -272,7 +272,7 @@ def test_what_redis_must_be_told_is_bounded(
 
 
 def test_nobody_waits_while_redis_is_told(other: RedisCache, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    """V1: and what is written meanwhile is told as well, before the breaker closes."""
+    """V1: a write during the replay is replayed as well, before the breaker closes."""
     monkeypatch.setattr(redis_cache, "_PROBE_INTERVAL", 0.05)
     monkeypatch.setattr(redis_cache, "_SETTLING", 0.05)
     cache = RedisCache(proxy.url, 10)

@@ -1,4 +1,4 @@
-"""`manage.py keys reencrypt` and `check`: every field gets the new key, and the old one goes when no row needs it."""
+"""`manage.py keys reencrypt` and `check`: move all fields to a new key, so that the old one can be removed."""
 
 import itertools
 import time
@@ -21,7 +21,7 @@ OLD, NEW = TestConfig.FIELD_ENCRYPTION_KEYS[0], "another-field-encryption-key-of
 
 
 def keys_of(app: Flask) -> set[bytes]:
-    """Return the ids of the keys that the encrypted fields are of."""
+    """Return the ids of the keys that encrypted the stored fields."""
     with app.app_context():
         fields = [*db.session.scalars(select(User.mobile_ciphertext))]
         fields += db.session.scalars(select(SigningKey.private_key_ciphertext))
@@ -31,7 +31,7 @@ def keys_of(app: Flask) -> set[bytes]:
 @each
 @pytest.mark.settings(JWT_ALGORITHM="EdDSA", JWT_KEYS_RELOAD=0.1)
 def test_every_field_gets_the_new_key_while_people_change_theirs(app: Flask, people: People) -> None:
-    """D3: stopped midway and started again; nobody's number is lost, nor is a version or a session touched."""
+    """D3: with a run that is stopped and repeated. No number is lost, and no version or session changes."""
     rotate(app)
     everybody = [people.sign_up(mobile=f"132000{number:05}") for number in range(12)]
     change_settings(app, FIELD_ENCRYPTION_KEYS=[NEW, OLD])
@@ -42,7 +42,7 @@ def test_every_field_gets_the_new_key_while_people_change_theirs(app: Flask, peo
         run.close()  # tests/faults/test_reencryption.py kills the process
     changed: Person = everybody[7]
     assert changed.patch(f"/users/{changed.id}", json={"mobile": "13299999999"}).status_code == 200
-    assert command(app, "keys", "reencrypt", "--batch=5")[-1] == "encrypted 7 anew"  # six users, and the signing key
+    assert command(app, "keys", "reencrypt", "--batch=5")[-1] == "re-encrypted 7 rows"  # six users, and the signing key
     assert len(keys_of(app)) == 1
     change_settings(app, FIELD_ENCRYPTION_KEYS=[NEW], CACHE_PREFIX="a CACHE_TTL later")
     for number, person in enumerate(everybody):
@@ -50,12 +50,12 @@ def test_every_field_gets_the_new_key_while_people_change_theirs(app: Flask, peo
         expected = "13299999999" if person is changed else f"132000{number:05}"
         assert read.get_json()["data"]["mobile"] == expected
         assert (read.headers["ETag"] == etags[number]) == (person is not changed)
-    assert command(app, "keys", "reencrypt")[-1] == "encrypted 0 anew"
+    assert command(app, "keys", "reencrypt")[-1] == "re-encrypted 0 rows"
 
 
 @each
 def test_a_change_between_the_look_and_the_writing_wins(app: Flask, people: People) -> None:
-    """D3: the row is replaced only if it still is what was read."""
+    """D3: a row is replaced only if it is unchanged since it was read."""
     alice = people.sign_up(mobile="13200001111")
     change_settings(app, FIELD_ENCRYPTION_KEYS=[NEW, OLD])
     with app.app_context():
@@ -66,7 +66,7 @@ def test_a_change_between_the_look_and_the_writing_wins(app: Flask, people: Peop
         unchanged = User.__table__.update().where(row.mobile_ciphertext == before)  # type: ignore[attr-defined]
         assert db.session.execute(unchanged.values(age=99)).rowcount == 0  # type: ignore[attr-defined]
         db.session.commit()
-        assert sum(reencryption.reencrypt(batch=5)) == 1  # its index, which the change above left alone
+        assert sum(reencryption.reencrypt(batch=5)) == 1  # its index, which the change above did not update
         assert db.session.get_one(User, alice.id).mobile == "13277777777"
 
 
@@ -87,7 +87,7 @@ def test_a_new_index_key_finds_everybody_again(app: Flask, people: People) -> No
 def test_the_check_fails_while_rows_need_a_key_that_is_not_there(
     app: Flask, people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """D3: it counts users and signing keys by key, and says how many rows nobody could read any more."""
+    """D3: it counts users and signing keys per key, and the rows that would become unreadable."""
     monkeypatch.setattr(reencryption, "_BATCH", 2)
     rotate(app)
     for _ in range(3):
@@ -125,7 +125,7 @@ def test_it_rests_after_each_batch(app: Flask, people: People, monkeypatch: pyte
 
 @pytest.mark.stores("sqlite")
 def test_a_new_key_behind_the_old_one_breaks_no_process_that_has_it_there(app: Flask, people: People) -> None:
-    """D3: the steps of docs/data.md, in each of which processes before and after it read each other's rows."""
+    """D3: during each step of docs/data.md, old and new processes can read each other's rows."""
     steps = [[OLD], [OLD, NEW], [NEW, OLD], [NEW]]
     for before, after in itertools.pairwise(steps):
         change_settings(app, CACHE_PREFIX=f"step {len(after)} {after[0]}")

@@ -1,4 +1,4 @@
-"""Settings: where they come from, what each may be, and that a wrong one stops the start without being shown."""
+"""Settings: their sources and bounds; a wrong value stops the start and is never shown."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from apps.config import BaseConfig, ProdConfig, TestConfig, config, settings
 from apps.settings.reader import InvalidSettings, declared, example, from_environment, from_file, read_settings
 from tests.support import live
 
-CANARY = "canary"  # part of every bad value; never of a message
+CANARY = "canary"  # part of every bad value, never of a message
 GOOD: dict[str, Any] = {
     "JWT_SECRET_KEY": "q3Jv0nW8sYkT5uXr2LhBz7Md1PcAe9Gf",
     "FIELD_ENCRYPTION_KEYS": ["m4Vx9Qp2ZtKc7RwLy6HsNd3FjBg8Ta5U"],
@@ -119,7 +119,7 @@ def test_production_does_not_debug(monkeypatch: pytest.MonkeyPatch) -> None:
     ("algorithm", "accepted"), [("HS256", ["HS256"]), ("EdDSA", ["EdDSA", "ES256"]), ("ES256", ["EdDSA", "ES256"])]
 )
 def test_a_secret_and_a_key_are_never_accepted_side_by_side(algorithm: str, accepted: list[str]) -> None:
-    """T1, T2, T12: of the two that keys sign by, both are."""
+    """T1, T2, T12: HS256 alone, or both asymmetric algorithms."""
     assert create_app("production", **GOOD, JWT_ALGORITHM=algorithm).config["JWT_DECODE_ALGORITHMS"] == accepted
 
 
@@ -132,21 +132,21 @@ def test_an_unknown_profile_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("name", "text", "value"), TEXTS)
 def test_a_text_of_the_environment_becomes_the_type_of_its_setting(name: str, text: str, value: Any) -> None:
-    """Texts become numbers, booleans, durations and lists."""
+    """Strings become numbers, booleans, durations and lists."""
     app = create_app("production", **(GOOD | {name: text}))
     assert getattr(settings(app), name) == value
     assert type(getattr(settings(app), name)) is type(value)
 
 
 def test_the_environment_gives_every_setting_and_two_short_forms() -> None:
-    """The long form wins over the short one."""
+    """The long name wins over the short one."""
     environ = {"GATEHOUSE_CACHE_TTL": "7", "DATABASE_URL": "a", "REDIS_URL": "b", "GATEHOUSE_REDIS_URL": "c"}
     others = {"GATEHOUSE_PROFILE": "production", "CACHE_TTL": "9", "HOME": "/"}
     assert from_environment(environ | others) == {"CACHE_TTL": "7", "DATABASE_URL": "a", "REDIS_URL": "c"}
 
 
 def test_what_kubernetes_adds_for_a_service_named_gatehouse_is_no_setting() -> None:
-    """S1: what it makes of one port named http stops no pod; what only looks like it is refused as ever."""
+    """S1: variables for a port named http stop no pod; similar names are still refused."""
     address = {"PORT": "tcp://10.0.0.7:80", "PORT_80_TCP": "tcp://10.0.0.7:80", "SERVICE_HOST": "10.0.0.7"}
     ports = {"PORT_80_TCP_PORT": "80", "SERVICE_PORT": "80", "SERVICE_PORT_HTTP": "80"}
     others = {"PORT_80_TCP_ADDR": "10.0.0.7", "PORT_80_TCP_PROTO": "tcp"}
@@ -157,7 +157,7 @@ def test_what_kubernetes_adds_for_a_service_named_gatehouse_is_no_setting() -> N
 
 
 def python(folder: Path, code: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run Python where this code lies in `folder`, with its own config.py."""
+    """Run Python in `folder`, with a checkout of this code and its own config.py."""
     live.checkout(folder)
     command = [sys.executable, "-c", code]
     return subprocess.run(
@@ -182,7 +182,7 @@ def test_the_file_overrides_the_profile_the_environment_the_file_and_arguments_a
     "line", [f"JWT_SECRET_KEY = '{SECRET}", f"JWT_SECRET_KEY = {SECRET}", f"JWT_SECRET_KEY = int('{SECRET}')"]
 )
 def test_a_broken_file_is_named_and_not_shown(tmp_path: Path, line: str) -> None:
-    """S1: not by a traceback either, which shows the line."""
+    """S1: not in a traceback either, which would show the line."""
     (tmp_path / "config.py").write_text(f"CACHE_TTL = 7\n{line}\n")
     done = python(tmp_path, "import manage; manage.main()")
     assert done.returncode == 1
@@ -191,7 +191,7 @@ def test_a_broken_file_is_named_and_not_shown(tmp_path: Path, line: str) -> None
 
 
 def test_the_service_does_not_start_in_production_without_secrets(tmp_path: Path) -> None:
-    """S1: it says which, and not how it failed."""
+    """S1: the message names the secrets, without a traceback."""
     done = python(tmp_path, "import manage; manage.main()", GATEHOUSE_PROFILE="production")
     assert done.returncode == 1
     assert set(re.findall(r"^  (\w+): is not set$", done.stderr, re.MULTILINE)) == {*GOOD} - {"DATABASE_URL"}
@@ -200,7 +200,7 @@ def test_the_service_does_not_start_in_production_without_secrets(tmp_path: Path
 
 
 def test_a_name_that_flask_knows_and_the_service_does_not_is_refused(tmp_path: Path) -> None:
-    """A setting that does nothing is a fault, wherever it stands."""
+    """A setting without effect is an error, in every source."""
     (tmp_path / "config.py").write_text("SECRET_KEY = 'x'\nDEBUG = True\n")
     assert from_file(tmp_path / "config.py") == {"SECRET_KEY": "x", "DEBUG": True}
     assert {*faults_of(**from_file(tmp_path / "config.py"))} == {
@@ -255,7 +255,7 @@ def test_the_example_starts_once_its_secrets_are_set(tmp_path: Path) -> None:
 def test_an_optional_part_without_its_packages_stops_the_start(
     monkeypatch: pytest.MonkeyPatch, library: str, environment: dict[str, str]
 ) -> None:
-    monkeypatch.setitem(sys.modules, library, None)  # as if it were not installed
+    monkeypatch.setitem(sys.modules, library, None)  # simulates a missing package
     for name in ("sentry", "tracing"):
         monkeypatch.delitem(sys.modules, f"apps.observability.{name}", raising=False)
         monkeypatch.delattr(f"apps.observability.{name}", raising=False)

@@ -1,4 +1,4 @@
-"""Settings that are right one by one and wrong all the same: what cannot work, and what production must not have."""
+"""Checks of settings that have the right type: what cannot work, and what production forbids."""
 
 import re
 import subprocess
@@ -21,7 +21,7 @@ PROFILES = list(config)
 BENCHMARK = "a secret of the benchmark, long enough for SHA-256"
 FINE = {name: GOOD[name] for name in (*SECRETS, "DATABASE_URL")}
 
-# What no profile can work with.
+# What no profile allows.
 USELESS: dict[str, tuple[str, dict[str, Any]]] = {
     "no first part of a key": ("CACHE_PREFIX", {"CACHE_PREFIX": ""}),
     "no issuer": ("JWT_ISSUER", {"JWT_ISSUER": ""}),
@@ -52,7 +52,7 @@ NO_ORIGINS = [
 ORIGINS = ["https://app.example.com", "https://app.example.com:8443", "http://localhost:3000", "http://[::1]:3000"]
 ORIGINS += ["https://xn--bcher-kva.example", "capacitor://localhost"]
 
-# What works, and what production must not have.
+# What works, but production forbids.
 WEAK: dict[str, tuple[str, dict[str, Any]]] = {
     "an origin without TLS": ("CORS_ORIGINS", {"CORS_ORIGINS": ["https://a.example", "http://a.example"]}),
     "an origin of an app": ("CORS_ORIGINS", {"CORS_ORIGINS": ["capacitor://localhost"]}),
@@ -96,7 +96,7 @@ def test_what_cannot_work_starts_in_no_profile(profile: str, name: str, given: d
 
 @pytest.mark.parametrize("origin", NO_ORIGINS)
 def test_an_origin_is_a_scheme_a_host_and_perhaps_a_port(origin: str) -> None:
-    """I7: in the only spelling that a browser sends."""
+    """I7: in the exact spelling that a browser sends."""
     assert [fault.partition(":")[0] for fault in faults("development", CORS_ORIGINS=[ORIGINS[0], origin])] == [
         "CORS_ORIGINS"
     ]
@@ -109,7 +109,7 @@ def test_every_origin_that_a_browser_sends_may_be_listed() -> None:
 
 @pytest.mark.parametrize(("name", "given"), WEAK.values(), ids=WEAK)
 def test_what_is_weak_starts_in_development_alone(name: str, given: dict[str, Any]) -> None:
-    """S1, T11, P1: each is named, and a secret is not shown."""
+    """S1, T11, P1: each setting is named, and no secret is shown."""
     (fault,) = faults_of(**given)
     assert fault.startswith(f"{name}: ")
     assert not [value for value in given.values() if not isinstance(value, int) and str(value) in fault]
@@ -123,15 +123,15 @@ def test_every_cost_that_the_standards_name_is_taken(given: dict[str, Any]) -> N
 
 
 def test_every_secret_of_the_benchmarks_is_known() -> None:
-    """S1: whoever copies one from there does not get far."""
-    folders = (ROOT / "benchmarks", ROOT / "benchmarks" / "peers")  # not the peers' own code, which is installed below
+    """S1: a secret that is copied from the benchmarks is refused."""
+    folders = (ROOT / "benchmarks", ROOT / "benchmarks" / "peers")  # the installed code of the peers is deeper
     sources = [path.read_text() for folder in folders for path in folder.iterdir() if path.suffix in (".py", ".mjs")]
     secrets = re.findall(r"""(?:secret|SECRET\w*"?\]?)\s*[:=]\s*"([^"]{32,})\"""", "\n".join(sources))
     assert set(secrets) == checks._PUBLISHED == {BENCHMARK}
 
 
 def test_the_profile_of_the_suite_is_for_code_to_ask_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """S1: its hashes cost nothing, and its secrets are none."""
+    """S1: its hashes are cheap, and its secrets are published."""
     monkeypatch.setenv("GATEHOUSE_PROFILE", "testing")
     with pytest.raises(InvalidSettings, match=r"GATEHOUSE_PROFILE: must be one of development, production$"):
         create_app()

@@ -1,4 +1,4 @@
-"""V2: which failures of the database open the breaker before it."""
+"""V2: which database failures open the breaker."""
 
 import contextlib
 import time
@@ -13,7 +13,7 @@ from apps.database import timeouts
 def test_only_a_late_failure_opens_the_breaker(
     monkeypatch: pytest.MonkeyPatch, seconds: float, fails: bool, is_open: bool
 ) -> None:
-    """A late answer is an answer, on a busy machine; and so is an error at once."""
+    """Neither a late success, as on a busy machine, nor an immediate error opens it."""
     monkeypatch.setattr(timeouts, "_PING_TIMEOUT", 0.05)
     breaker = Probe(1)
     with contextlib.suppress(OSError), timeouts._watched(breaker):

@@ -1,4 +1,4 @@
-"""The memory of tokens that were found good: bounded in number and in time."""
+"""The cache of verified tokens: bounded in number and in time."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -36,7 +36,7 @@ def test_no_other_token_is_known() -> None:
 
 
 def test_the_one_not_used_for_longest_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """T9: however many are sent, so many are kept."""
+    """T9: the number of kept tokens is bounded, however many are sent."""
     monkeypatch.setattr(token_cache, "_MAX_TOKENS", 2)
     with time_machine.travel(START, tick=False):
         tokens = TokenCache(LEEWAY)

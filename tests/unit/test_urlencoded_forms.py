@@ -1,4 +1,4 @@
-"""I2: a query string is held against its form as strictly as a body, and numbers are read from ASCII digits alone."""
+"""I2: query strings are checked as strictly as bodies, and numbers consist of ASCII digits."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -31,7 +31,7 @@ def context(app: Flask) -> Iterator[None]:
 
 
 def arguments(query: str) -> "MultiDict[str, str]":
-    """Return the query string as a request holds it."""
+    """Return the query string as parsed by a request."""
     return Request(create_environ(query_string=query)).args
 
 
@@ -89,13 +89,13 @@ def test_what_is_given_is_read_and_nothing_else(query: str, values: dict[str, An
     ],
 )
 def test_a_number_is_ascii_digits(text: str) -> None:
-    """F14: int() takes more than these."""
+    """F14: int() accepts more than these."""
     assert list(faults(AuditQuery, f"limit={text.replace('+', '%2B')}")) == ["limit"]
 
 
 @pytest.mark.parametrize(("name", "most"), [("limit", 100), ("cursor", MAX_ID), ("user_id", MAX_ID)])
 def test_a_number_has_bounds(name: str, most: int) -> None:
-    """The largest id is one: 19 digits."""
+    """The largest id has 19 digits."""
     assert read_query(AuditQuery, arguments(f"{name}=1&")) == {name: 1}
     assert read_query(AuditQuery, arguments(f"{name}={most}")) == {name: most}
     for beyond in (0, most + 1, 10**19 - 1, 10**19, 10**4000):
@@ -144,8 +144,8 @@ def test_an_unknown_parameter_is_refused(query: str) -> None:
 
 @pytest.mark.parametrize("query", ["limit=1&limit=1", "limit=1&limit=2", "limit=&limit=1", "limit=1&x=1&limit=2"])
 def test_nothing_is_given_twice(query: str) -> None:
-    """Two parsers differ on which of two counts."""
-    assert faults(AuditQuery, query) == {"limit": ["Given twice."]}
+    """Parsers differ on which of two values counts."""
+    assert faults(AuditQuery, query) == {"limit": ["Must be given only once."]}
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_a_form_encoded_body_is_held_against_its_form_too(body: bytes, fields: l
 
 @pytest.mark.parametrize("text", ["a", "1", "true", "a.b-c_d~", "ü", "%00", "a" * 60_000])
 def test_a_text_of_a_form_encoded_body_stays_a_text(text: str) -> None:
-    """And any may be sent for a token: what cannot be one is not active."""
+    """Any string may be sent as a token; one that cannot be a token is not active."""
     assert read_urlencoded(TokenForm, f"token={text}".encode()).data["token"] == unquote(text)
 
 

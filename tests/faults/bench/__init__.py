@@ -1,1 +1,1 @@
-"""The fault bench: a live service under load while what it stands on fails. `python -m tests.faults.bench`."""
+"""The fault bench: a live service under load while its dependencies fail. Run `python -m tests.faults.bench`."""

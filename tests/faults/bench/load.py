@@ -1,7 +1,7 @@
-"""The clients of the bench: each has an account of its own, changes it, reads it back, and believes nothing.
+"""The clients of the bench: each changes its own account, reads it back, and checks every answer.
 
-A client counts its mobile number up. What the service acknowledged is on disk before the client goes on, so the
-journal is the truth about what the service promised, whatever dies.
+A client counts its mobile number up. It writes each acknowledged number to disk before it goes on, so the journal
+holds what the service acknowledged, whichever process is killed.
 """
 
 import json
@@ -20,7 +20,7 @@ NO_ANSWER = 0
 
 
 class Answer(NamedTuple):
-    """What one request came to: its status, or `NO_ANSWER`."""
+    """The outcome of a request: its status, or `NO_ANSWER`, its time and its data."""
 
     sent: float
     seconds: float
@@ -31,16 +31,16 @@ class Answer(NamedTuple):
 
 @dataclass
 class Client:
-    """One person with one account; `ports` are asked in turn, and the next one where nobody listens."""
+    """A user with an account. Tries the `ports` in order until one accepts the connection."""
 
     name: str
     ports: list[int]
     journal: Path
     answers: list[Answer] = field(default_factory=list)
-    acknowledged: int = 0  # the last number that the service took
+    acknowledged: int = 0  # the last number that the service acknowledged
     attempted: int = 0
-    wrong: list[dict[str, Any]] = field(default_factory=list)  # answers that were another's
-    stale: list[str] = field(default_factory=list)  # reads of a number before the acknowledged one
+    wrong: list[dict[str, Any]] = field(default_factory=list)  # answers with another user's data
+    stale: list[str] = field(default_factory=list)  # reads of a number older than the acknowledged one
     id: int = 0
     token: str = ""
 
@@ -55,7 +55,7 @@ class Client:
             self.token = answer.data["access_token"]
 
     def write(self) -> None:
-        """Count up; what was acknowledged is kept on disk first."""
+        """Increment the number; if it is acknowledged, write it to the journal."""
         self.attempted += 1
         answer = self.send("write", "PATCH", f"/users/{self.id}", {"mobile": number(self.attempted)})
         if answer.status == 200:
@@ -74,7 +74,7 @@ class Client:
                 self.stale.append(f"{answer.data['mobile']} after {number(self.acknowledged)}")
 
     def possible(self) -> set[str]:
-        """Return what a read may find: the acknowledged number, or one whose answer never came."""
+        """Return the numbers that a read may find: the acknowledged one, and later ones whose answer never came."""
         return {number(value) for value in range(self.acknowledged, self.attempted + 1)}
 
     def check_whose(self, answer: Answer) -> None:
@@ -113,7 +113,7 @@ def number(value: int) -> str:
 
 
 class Load:
-    """All clients at once, until the block ends."""
+    """Runs all clients at once until the block ends."""
 
     def __init__(self, clients: list[Client]) -> None:
         self.clients = clients
@@ -141,7 +141,7 @@ class Load:
 
 
 def lost_writes(journal: Path, found: dict[int, str]) -> list[str]:
-    """Return the acknowledged writes that are not there: a user's number is before the last one in the journal."""
+    """Return the acknowledged writes that are lost: the user's number is older than the last one in the journal."""
     last = {}
     for line in journal.read_text().splitlines():
         entry = json.loads(line)

@@ -1,4 +1,4 @@
-"""One run: start the stores and two processes of the service, play the scenes, and judge each."""
+"""One run: start the stores and two processes of the service, play the scenes, and evaluate each."""
 
 import statistics
 import tempfile
@@ -17,7 +17,7 @@ from tests.support import live, programs
 from tests.support.proxy import Proxy
 
 CLIENTS = 6
-RECOVERY = 45  # seconds within which every answer must be good again
+RECOVERY = 45  # seconds within which every request must succeed again
 _FAKETIME = "/usr/lib/*/faketime/libfaketimeMT.so.1"
 _SETTINGS = {
     "GATEHOUSE_JWT_ACCESS_TOKEN_EXPIRES": "7200",
@@ -28,13 +28,13 @@ _SETTINGS = {
 
 @dataclass
 class Verdict:
-    """What one scene came to."""
+    """The result of a scene."""
 
     scene: str
-    seen: Counter[tuple[str, int]]  # (what was sent, status) while it lasted
-    p99: float  # seconds of a read while it lasted
+    seen: Counter[tuple[str, int]]  # (kind of request, status) during the fault
+    p99: float  # seconds of a read during the fault
     healthy_p99: float
-    recovery: float  # seconds from its end to the last answer that was not good
+    recovery: float  # seconds from the end of the fault to the last failed request
     lost: list[str]
     wrong: int
     stale: list[str]
@@ -46,7 +46,7 @@ class Verdict:
 
 
 def run(*, is_short: bool) -> Iterator[Verdict]:
-    """Play the scenes and give each one's verdict."""
+    """Play the scenes and yield the verdict on each."""
     programme = [(PostgreSQL, [*REDIS, *DATABASE, *SERVICE]), (MariaDB, DATABASE), (PostgreSQL, CLOCK)]
     for kind, scenes in programme:
         chosen = [scene for scene in scenes if scene.in_short or not is_short]
@@ -66,10 +66,10 @@ def is_possible(scene: Scene, stage: World) -> bool:
 
 @contextmanager
 def world(kind: type[Database], seconds: float, more: Callable[[Path], dict[str, str]]) -> Iterator[World]:
-    """Start everything that a scene can harm."""
+    """Start everything that a scene can break."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gh-", dir="/tmp")))
-        folder.chmod(0o755)  # the database's user goes through it
+        folder.chmod(0o755)  # the database's user must be able to enter it
         disk = None
         place = folder / "database"
         if Tmpfs.is_possible():
@@ -109,7 +109,7 @@ def no_environment(_clock: Path) -> dict[str, str]:
 
 
 def faketime(clock: Path) -> dict[str, str]:
-    """Return what lets a file set the clock of the service, where libfaketime is installed."""
+    """Return the environment that lets a file set the clock of the service; empty without libfaketime."""
     library = next(iter(sorted(Path("/").glob(_FAKETIME.removeprefix("/")))), None)
     if library is None:
         return {}
@@ -122,7 +122,7 @@ def faketime(clock: Path) -> dict[str, str]:
 
 
 def play(scene: Scene, stage: World) -> Verdict:
-    """Load the service before, while and after the fault, and judge all that it answered."""
+    """Load the service before, during and after the fault, and evaluate its answers."""
     with tempfile.TemporaryDirectory() as folder:
         journal = Path(folder) / "journal"
         journal.touch()
@@ -149,7 +149,7 @@ def make_clients(stage: World, journal: Path) -> list[Client]:
 
 
 def wait_until_well(clients: list[Client]) -> None:
-    """Wait for two seconds in which every answer was good, but not for ever."""
+    """Wait until all requests of two seconds succeed, at most `RECOVERY` seconds."""
     deadline = time.monotonic() + RECOVERY
     while time.monotonic() < deadline:
         time.sleep(0.5)
@@ -161,7 +161,7 @@ def wait_until_well(clients: list[Client]) -> None:
 
 def judge(scene: Scene, stage: World, clients: list[Client], journal: Path, began: float, ended: float) -> Verdict:
     answers = [answer for client in clients for answer in client.answers]
-    # What was sent before the fault's end may be answered after it, and what was sent before its begin may meet it.
+    # The fault affects every request that was sent before its end and answered after its begin.
     during = [answer for answer in answers if answer.sent + answer.seconds > began and answer.sent < ended]
     healthy = [answer for answer in answers if answer.sent + answer.seconds <= began]
     bad = [answer for answer in answers if answer.sent >= ended and answer.status != 200]
@@ -183,7 +183,7 @@ def judge(scene: Scene, stage: World, clients: list[Client], journal: Path, bega
 
 
 def final_number(client: Client) -> str:
-    """Ask for the number when all is over."""
+    """Return the stored number after the scene."""
     client.log_in()
     answer = client.send("read", "GET", "/users/")
     return str(answer.data.get("mobile", number(0)))

@@ -1,4 +1,4 @@
-"""What goes wrong: each scene is a function that begins a fault, waits, and ends it, while the clients go on."""
+"""The scenes: functions that begin a fault, wait, and end it, while the clients continue."""
 
 import os
 import signal
@@ -24,16 +24,16 @@ Statuses = frozenset[int]
 
 @dataclass
 class World:
-    """All that a scene can harm."""
+    """Everything that a scene can break."""
 
     redis: RedisServer
-    proxy: Proxy  # before Redis
+    proxy: Proxy  # in front of Redis
     database: Database
     disk: Tmpfs | None
     servers: dict[int, live.Live]  # by port
     start: Callable[[int], None]
     clock: Path  # the file that libfaketime reads
-    seconds: float  # how long most faults last
+    seconds: float  # duration of most faults
 
     def wait(self) -> None:
         time.sleep(self.seconds)
@@ -41,17 +41,17 @@ class World:
 
 @dataclass
 class Scene:
-    """`may_see` are the statuses that clients may get while it lasts; anything else is a fault of the service."""
+    """A fault. Clients may get the statuses in `may_see` while it lasts; any other is an error of the service."""
 
     name: str
     fault: Callable[[World], None]
     may_see: Statuses = frozenset({200})
     in_short: bool = False
-    needs: str = ""  # a program
+    needs: str = ""  # a program that must be installed
 
 
 def repeated(act: Callable[[], Any], every: float) -> Callable[[], Any]:
-    """Do it now and every so many seconds; return what ends that."""
+    """Call `act` now and every `every` seconds; return the function that stops this."""
     stop = threading.Event()
 
     def go() -> None:
@@ -151,7 +151,7 @@ def disk_full(world: World) -> None:
     world.disk.fill()
     world.wait()
     world.disk.empty()
-    with suppress(subprocess.TimeoutExpired):  # PostgreSQL ends itself when it cannot write its log
+    with suppress(subprocess.TimeoutExpired):  # PostgreSQL exits when it cannot write its log
         world.database.process.wait(1)
         world.database.start()
 
@@ -190,9 +190,10 @@ def clock_jumps(world: World) -> None:
 
 
 def slow_clients(world: World) -> None:
-    """Headers and bodies that come byte by byte, to nginx as deploy/ has it; the other clients ask the service itself.
+    """Send headers and bodies byte by byte to nginx, as deploy/ configures it. The other clients bypass nginx.
 
-    The bodies come with a token, so the service would wait for them: without nginx eight hold a worker's eight threads.
+    The bodies come with a valid token, so the service waits for them: without nginx, eight of them block a worker's
+    eight threads.
     """
     program, seconds = programs.find("nginx"), str(int(world.seconds))
     assert program, "no nginx here"
@@ -212,7 +213,8 @@ def slow_clients(world: World) -> None:
             "-u",
             f"{front.url}/api/v1/logout",
         ]
-        token = f"*/*\r\nAuthorization: Bearer {somebody.token}"  # there is no option for it; -m is the Accept header
+        # The option -m sets the Accept header; there is none for others.
+        token = f"*/*\r\nAuthorization: Bearer {somebody.token}"
         headers, bodies = ["-H"], ["-B", "-t", "POST", "-f", "application/json", "-m", token]
         attacks = [subprocess.Popen([*command, *kind], stdout=subprocess.DEVNULL) for kind in (headers, bodies)]
         world.wait()

@@ -1,4 +1,4 @@
-"""A PostgreSQL and a MariaDB of the bench's own, that can be stopped, killed, frozen, locked and filled."""
+"""The bench's own PostgreSQL and MariaDB, which can be stopped, killed, frozen, locked and filled."""
 
 import os
 import shutil
@@ -14,17 +14,17 @@ from apps.database.migrations import upgrade
 from tests.faults import wait_until
 from tests.support import servers
 
-_LIMITS = ("--fsync=off",)  # a process is killed here, never the machine: what it handed to the system is safe
+_LIMITS = ("--fsync=off",)  # only processes are killed here, never the machine: what they passed to the kernel is safe
 
 
 class Database:
-    """A database server on a unix socket in a folder of its own."""
+    """A database server on a unix socket, in its own folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.home = servers.Home(folder, servers.Servers(None, {}))  # type: ignore[arg-type]
         self.user = servers._servers_user()
-        servers._give_away(folder)
+        servers._change_owner(folder)
         self.server_url = ""
         self.make()
         self.start()
@@ -32,11 +32,11 @@ class Database:
         upgrade(create_app("testing", DATABASE_URL=self.url))
 
     def make(self) -> None:
-        """Make the server's files."""
+        """Create the server's files."""
         raise NotImplementedError
 
     def command(self) -> list[str | Path]:
-        """Return what starts the server."""
+        """Return the command that starts the server."""
         raise NotImplementedError
 
     def start(self) -> None:
@@ -47,7 +47,7 @@ class Database:
         wait_until(lambda: servers._answers(self.server_url), 60)
 
     def stop(self) -> None:
-        """End it as an operator does for a restart, without waiting for clients."""
+        """Stop the server for a restart, without waiting for clients."""
         self.process.send_signal(signal.SIGINT if "postgresql" in self.server_url else signal.SIGTERM)
         self.process.wait(60)
 
@@ -62,7 +62,7 @@ class Database:
         self.signal(signal.SIGCONT)
 
     def signal(self, number: int) -> None:
-        """Signal every process of the server; those of PostgreSQL lead sessions of their own."""
+        """Signal every process of the server. PostgreSQL's have their own sessions, so one group is not enough."""
         family = [self.process.pid, *children(self.process.pid)]
         for pid in family:
             with suppress(ProcessLookupError):
@@ -73,7 +73,7 @@ class Database:
         self.kill()
 
     def connect(self) -> sa.Connection:
-        """Return a connection as somebody else, each statement on its own."""
+        """Return a connection besides the service's, in autocommit mode."""
         return sa.create_engine(self.url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT").connect()
 
     def run(self, program: Path, *options: str | Path) -> None:
@@ -121,14 +121,14 @@ class MariaDB(Database):
 
 
 def children(pid: int) -> list[int]:
-    """Return the ids of a process's children."""
+    """Return the process ids of the children of `pid`."""
     with suppress(FileNotFoundError):
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     return []
 
 
 class Tmpfs:
-    """A small disk in memory, which only root can mount."""
+    """A small file system in memory. Only root can mount it."""
 
     def __init__(self, folder: Path, megabytes: int) -> None:
         self.folder = folder
@@ -136,7 +136,7 @@ class Tmpfs:
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=777", "none", folder], check=True)
 
     def fill(self) -> None:
-        """Take every byte that is free."""
+        """Use up all free space."""
         with suppress(OSError), (self.folder / "filler").open("wb", buffering=0) as filler:
             while filler.write(bytes(1 << 16)):
                 pass
