@@ -134,7 +134,7 @@ def end_sessions(user_id: int, identity: Identity) -> Response:
 
 
 class AccountAPI(MethodView):
-    """`/admin/users/<id>`. One rule for both methods, so that an invalid id is a 404 with any method."""
+    """`/admin/users/<id>`. GET and DELETE share one URL rule, so that an invalid id is a 404 with any method."""
 
     @endpoint(policy=Policy.ADMIN, token="access", answer=AccountAnswer, has_etag=True, errors=(UserNotFound,))
     def get(self, user_id: int, identity: Identity) -> Response:  # noqa: ARG002 (used by the policy)

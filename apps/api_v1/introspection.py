@@ -53,6 +53,6 @@ def introspect(client: Client, form: TokenForm) -> Response:  # noqa: ARG001 (us
 @api_v1.post("/revoke")
 @endpoint(policy=Policy.CLIENT, form=TokenForm, answer=NoAnswer, limit="CLIENT_LIMIT")
 def revoke(client: Client, form: TokenForm) -> Response:
-    """End the session of a token (RFC 7009). An invalid token gets the same answer."""
+    """End the session of a token (RFC 7009). An invalid token is answered with 200 as well."""
     introspection.revoke(form.data["token"], client.id)
     return HttpResponse.success()

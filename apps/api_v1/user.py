@@ -88,7 +88,10 @@ class UserAPI(MethodView):
         errors=_UPDATE_ERRORS,
     )
     def patch(self, user_id: int, identity: Identity, form: PatchForm) -> Response:
-        """Change some of a user's data, under the rules of PUT. Absent and null fields keep their value."""
+        """Change some of a user's data, under the rules of PUT. Absent fields keep their value.
+
+        Null does not change a required field.
+        """
         return answer_user(users.update_user(user_id, requester_of(identity), if_match(), **form.values()))
 
     @endpoint(

@@ -35,7 +35,11 @@ Stored = tuple[str, int, str]  # key, version, value; those of one call are of o
 
 
 class Lease(NamedTuple):
-    """The right to fill a missing entry, until a second has passed, another process wrote it, or Redis was flushed."""
+    """A mark that a reader leaves in Redis on a miss, and must still find there to store the row that it read.
+
+    It lapses after a second, when the entry is written or invalidated, or when Redis is flushed. A fill with a lapsed
+    lease stores nothing, so a slow reader cannot store an old row.
+    """
 
     mark: str  # left in Redis
     end: float  # by the monotonic clock
@@ -47,7 +51,11 @@ class Lease(NamedTuple):
 
 
 class RedisCache:
-    """The entries that all processes of the service share, behind a circuit breaker."""
+    """Reads and writes the entries that all processes share. No Redis error reaches the caller.
+
+    While the circuit breaker is open, every read is a miss, and `put` returns False. Then the caller must raise the
+    cache epoch, so that other processes do not go on using the old entry.
+    """
 
     def __init__(self, url: str, timeout: float) -> None:
         self.on_lookup: Callable[[int, int], None] | None = None  # called with the numbers of hits and of misses
@@ -96,7 +104,10 @@ class RedisCache:
         self._guarded(lambda: self._reach().delete(key))
 
     def invalidate_all(self, reason: str) -> None:
-        """Ignore all entries for about a second, and afterwards those stored or read before this call."""
+        """Make this process treat every entry as a miss for about a second, and afterwards those stored before its end.
+
+        The pause lets fills under way end, which may carry rows from before this call. Nothing is deleted in Redis.
+        """
         with self._lock:
             loss = self._stop_trusting()
         extra = {"event": "cache.invalidated", "cause": reason}

@@ -34,7 +34,7 @@ class OpaqueField(StringField):
 
 
 class MayBeAbsent:
-    """Allows a field to be absent or null: the stored value does not change. An empty string is neither."""
+    """Allows a field to be absent or null. An empty string is neither."""
 
     def __call__(self, _form: Form, field: Field) -> None:
         """Stop the validation if there is no value."""

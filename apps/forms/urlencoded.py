@@ -1,4 +1,4 @@
-"""Query strings and form-encoded bodies: the same forms as for JSON, filled from strings."""
+"""Query strings and form-encoded bodies. They use the form classes of JSON bodies; strings become the fields' types."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
@@ -29,9 +29,10 @@ class UrlEncodedForm(JsonForm):
 
 
 def read_urlencoded(form: type[U], body: bytes) -> U:
-    """Return the form filled from a form-encoded body. Raises `InvalidBody` with every problem.
+    """Return an instance of `form` filled from an application/x-www-form-urlencoded body.
 
-    A parameter without a value counts as absent (RFC 6749, 3.1).
+    A parameter without a value (`a=`) counts as absent (RFC 6749, 3.1). Raises one `InvalidBody` with every problem, a
+    repeated parameter included.
     """
     try:
         pairs = parse_qsl(body.decode(), strict_parsing=bool(body), max_num_fields=100)

@@ -24,7 +24,7 @@ class Service(Flask):
     session_interface = NoSessions()
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
-        """Return an adapter that matches by method and path only. Host and Upgrade are ignored."""
+        """Return an adapter that matches by method and path only; `Host` and `Upgrade` cannot change the route."""
         if request is None:
             return None
         path = request.environ.get("PATH_INFO", "").encode("latin-1").decode(errors="replace")  # PEP 3333

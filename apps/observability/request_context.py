@@ -6,7 +6,7 @@ import msgspec
 
 
 class RequestContext(msgspec.Struct, frozen=True):
-    """Where a call comes from. All fields are None for a command, which the operator runs."""
+    """The client behind a service call: for the audit and the log. All fields are None in a `manage.py` command."""
 
     user_id: int | None = None
     session_id: str | None = None

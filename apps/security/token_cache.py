@@ -20,7 +20,7 @@ _MAX_TOKENS = 5_000  # about 6 MB; then the least recently used token is dropped
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """The claims of a verified token, and the id of its key. The key of HS256 has no id."""
+    """The claims of a token whose signature was verified, and the `kid` of its key (None for HS256)."""
 
     claims: Mapping[str, Any]
     kid: str | None

@@ -63,10 +63,10 @@ def check_epoch() -> None:
 
 
 def bump_epoch() -> None:
-    """Make every other process invalidate its cache, and return when all have done so.
+    """Raise the number, then wait as long as the other processes take to read it and to ignore what Redis holds.
 
-    Call it after the commit of a change that Redis missed. If the database fails too, the change stands, and other
-    processes may serve stale entries for up to CACHE_TTL.
+    Call it after the commit of a change that could not be written to Redis. Raises nothing: if the database fails too,
+    the change stays committed, and other processes may serve stale entries for up to CACHE_TTL.
     """
     seen: _SeenEpoch | None = current_app.extensions["cache_epoch"]
     try:

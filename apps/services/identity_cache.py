@@ -115,13 +115,16 @@ def find_identity(claims: Mapping[str, Any]) -> Identity | None:
 
 
 def cache_new(*rows: User | Session) -> None:
-    """Publish new or unchanged rows after the caller's transaction. An entry that gets lost is a miss, not an error."""
+    """Register new or unchanged rows to be written to the cache after the caller's transaction commits.
+
+    If Redis fails, nothing else happens: the next read of them is a miss.
+    """
     for row in rows:
         marks().setdefault(row, "new")
 
 
 def cache_changed(*rows: User | Session) -> None:
-    """Publish changed rows after the caller's transaction, so that no process serves the old ones.
+    """Register changed rows to be written to the cache after the commit, so that no process serves the old ones.
 
     Flushes of the ORM call this by themselves. After an UPDATE by Core, call it with the rows as they are now.
     """
@@ -130,7 +133,7 @@ def cache_changed(*rows: User | Session) -> None:
 
 
 def cache_deleted(*rows: User | Session) -> None:
-    """Publish deleted rows as tombstones after the caller's transaction. Without a user, no session counts."""
+    """Register deleted rows to become tombstones in the cache after the commit. Without a user, no session is valid."""
     for row in rows:
         marks()[row] = "deleted"
 

@@ -1,4 +1,4 @@
-"""Introspection and revocation of tokens by other services (RFC 7662, RFC 7009)."""
+"""What other services may do with our tokens: introspect (RFC 7662) and revoke (RFC 7009) them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -31,7 +31,7 @@ def fill_secrets(app: Flask, settings: BaseConfig, names: list[str]) -> BaseConf
 
 
 def _create(path: Path, values: dict[str, str]) -> None:
-    """Create the file atomically. If two processes start together, one creates it and both read it."""
+    """Create the file whole or not at all. If another process has just created it, that file stays."""
     handle, temporary = tempfile.mkstemp(dir=path.parent)  # 0600 from the start
     with os.fdopen(handle, "w") as file:
         json.dump(values, file, indent=2)

@@ -15,7 +15,7 @@ _OPENING_AND_CLOSING = re.compile(r"[\[\]{}]")
 
 
 class NotStrictJson(ValueError):
-    """The body is not a JSON object, or two parsers could read it differently."""
+    """The body is not a JSON object, or parsers may read it differently: duplicate keys, NaN, huge integers."""
 
 
 def parse(body: bytes) -> dict[str, Any]:

@@ -110,27 +110,27 @@ def test_a_patch_of_nothing_is_a_patch(body: dict[str, Any]) -> None:
 class OptionalPatchForm(PatchForm):
     """A form with an optional field, as the recipe for a column in CONTRIBUTING.md has it."""
 
-    nickname = StringField(validators=[MayBeAbsent(), Length(1, 64)])
+    motto = StringField(validators=[MayBeAbsent(), Length(1, 64)])
 
 
 class OptionalUpdateForm(UpdateForm):
-    nickname = StringField(validators=[MayBeAbsent(), Length(1, 64)])
+    motto = StringField(validators=[MayBeAbsent(), Length(1, 64)])
 
 
-@pytest.mark.parametrize(("body", "values"), [({}, {}), *(({"nickname": v}, {"nickname": v}) for v in (None, "Al"))])
+@pytest.mark.parametrize(("body", "values"), [({}, {}), *(({"motto": v}, {"motto": v}) for v in (None, "Al"))])
 def test_a_patch_tells_an_absent_optional_field_from_one_that_is_null(body: Any, values: Any) -> None:
     """Absent keeps the value, null clears it."""
     assert read_form(OptionalPatchForm, json.dumps(body).encode()).values() == values
 
 
-@pytest.mark.parametrize("body", [{}, {"nickname": None}])
+@pytest.mark.parametrize("body", [{}, {"motto": None}])
 def test_a_put_without_an_optional_field_clears_it(body: Any) -> None:
-    assert read_form(OptionalUpdateForm, json.dumps(sign_up_body() | body).encode()).values()["nickname"] is None
+    assert read_form(OptionalUpdateForm, json.dumps(sign_up_body() | body).encode()).values()["motto"] is None
 
 
 @pytest.mark.parametrize("form", [OptionalPatchForm, OptionalUpdateForm])
 def test_an_empty_string_does_not_clear_an_optional_field(form: type[JsonForm]) -> None:
-    assert list(faults(form, sign_up_body() | {"nickname": ""})) == ["nickname"]
+    assert list(faults(form, sign_up_body() | {"motto": ""})) == ["motto"]
 
 
 @pytest.mark.parametrize("name", ["username", "password", "mobile"])
