@@ -9,49 +9,51 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from werkzeug.routing import Rule
 from werkzeug.test import TestResponse
 
 from apps import create_app
-from apps.http import openapi
+from apps.http.contract import Contract, Policy
 from apps.settings.reader import InvalidSettings
 from tests.support import stores
+from tests.support.every_route import Headers, body_of, contracts, path_of
 from tests.support.forge import HEADER, REFUSAL, claims_of, segment, signed, verdict
-from tests.support.people import People, Person, bearer, sign_up_body
+from tests.support.people import People, Person, bearer
 from tests.support.settings import change_settings
 
-Route = tuple[str, str]
+Declared = tuple[Rule, str, Contract]
 
 
-def with_token(app: Flask) -> dict[Route, str]:
-    """Return the kind of token for each route that a new user may call without further preparation."""
-    special = ("/admin/", "/password", "session_id")  # tests/contract/test_policies.py covers them
-    return {
-        (method, rule.rule): contract.token
-        for rule, method, _, contract in openapi.contracts(app)
-        if contract and contract.token and not any(part in rule.rule for part in special)
-    }
+def with_token(app: Flask) -> list[Declared]:
+    """Return each route that needs the token of a user; tests/contract/test_policies.py covers those for admins."""
+    return [
+        (rule, method, contract)
+        for rule, method, contract in contracts(app)
+        if contract.token and contract.policy is not Policy.ADMIN
+    ]
 
 
-def call(person: Person, route: Route, headers: dict[str, str]) -> TestResponse:
+def call(person: Person, declared: Declared, headers: Headers) -> TestResponse:
     """Call a route with everything it needs except a token."""
-    method, rule = route
-    path = rule.replace("<id:user_id>", str(person.id))
-    body = None if rule.endswith("/logout") else sign_up_body(password=person.password)
-    return person.client.open(path, method=method, json=body, headers=headers)
+    rule, method, contract = declared
+    path = path_of(rule, person.client, headers, person)
+    return person.client.open(path, method=method, headers=headers, **body_of(contract, person))
 
 
 @pytest.mark.stores("sqlite", "postgresql")
 def test_a_token_opens_the_routes_of_its_kind_and_no_other(app: Flask, people: People) -> None:
     """T6: every kind on every route. A token passes only on the routes of its kind."""
     needed = with_token(app)
-    assert {("GET", "/api/v1/users/"), ("POST", "/api/v1/refresh"), ("POST", "/api/v1/logout")} <= set(needed)
+    routes = {(method, rule.rule) for rule, method, _ in needed}
+    assert {("GET", "/api/v1/users/"), ("POST", "/api/v1/refresh"), ("POST", "/api/v1/logout")} <= routes
     odd = {}
-    for route, kind in needed.items():
+    for rule, method, contract in needed:
         for sent in ("access", "refresh"):
-            alice = people.sign_up()
-            response = call(alice, route, bearer(alice.access_token if sent == "access" else alice.refresh_token))
-            if (response.status_code == 200) != (sent == kind) or (sent != kind and verdict(response) != REFUSAL):
-                odd[route, sent] = verdict(response)
+            alice, passes = people.sign_up(), sent == contract.token
+            headers = bearer(alice.access_token if sent == "access" else alice.refresh_token)
+            response = call(alice, (rule, method, contract), headers)
+            if (response.status_code == 200) != passes or (not passes and verdict(response) != REFUSAL):
+                odd[method, rule.rule, sent] = verdict(response)
     assert odd == {}
 
 
@@ -68,7 +70,7 @@ def test_a_refreshed_access_token_is_of_the_same_kind(people: People) -> None:
 def test_without_a_token_the_challenge_names_no_error(app: Flask, people: People) -> None:
     """T13: RFC 6750, 3.1."""
     alice = people.sign_up()
-    answers = [verdict(call(alice, route, {})) for route in with_token(app)]
+    answers = [verdict(call(alice, declared, {})) for declared in with_token(app)]
     assert {(status, challenge) for status, _, challenge in answers} == {(401, "Bearer")}
     assert len({body for _, body, _ in answers}) == 1
     assert alice.get("/users/").status_code == 200

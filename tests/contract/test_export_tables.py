@@ -40,7 +40,10 @@ def test_the_export_holds_every_table_about_a_user() -> None:
 
 
 def test_every_kind_of_row_is_in_the_answer() -> None:
-    assert len(ExportAnswer.__struct_fields__) == len(dataclasses.fields(Export))
+    kinds = [field.name for field in dataclasses.fields(Export)]
+    assert len(ExportAnswer.__struct_fields__) == len(kinds), (
+        f"ExportAnswer (apps/api_v1/export.py) needs one field for each of {kinds} (apps/services/export.py)"
+    )
 
 
 def test_the_list_names_only_tables_that_need_it() -> None:
