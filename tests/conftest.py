@@ -93,7 +93,9 @@ def database_url(store: str, database_urls: dict[str, str], tmp_path_factory: py
 def app(request: pytest.FixtureRequest, store: str, database_url: str) -> Iterator[Flask]:
     marker = request.node.get_closest_marker("settings")
     settings = marker.kwargs if marker else {}
-    with stores.application(database_url, stores.cache_url(stores.PAIRS[store].cache), **settings) as app:
+    redis_url = stores.cache_url(stores.PAIRS[store].cache)
+    with stores.application(database_url, redis_url, **settings) as app:
+        stores.empty_left_overs(app, redis_url)
         yield app
 
 
