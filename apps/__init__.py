@@ -14,7 +14,7 @@ from apps.api_v1.health import health
 from apps.api_v1.key import well_known
 from apps.config import settings as settings_of  # a plain `settings` would be replaced by the package below
 from apps.database import bulkhead, engine, timeouts
-from apps.http import converters, headers
+from apps.http import client_address, converters, headers
 from apps.http.error_handlers import register_errors
 from apps.http.flask_app import Service
 from apps.observability import logs
@@ -79,7 +79,7 @@ def register_blueprints(app: Flask) -> None:
 def register_hooks(app: Flask) -> None:
     """Add what wraps every request: the client's address behind proxies, the log line, the security headers."""
     logs.configure(settings_of(app).LOG_LEVEL)
-    application = logs.with_log(headers.with_headers(app.wsgi_app))
+    application = client_address.with_plain_address(logs.with_log(headers.with_headers(app.wsgi_app)))
     proxies = settings_of(app).TRUSTED_PROXIES
     if proxies:
         application = ProxyFix(application, x_for=proxies, x_proto=proxies)

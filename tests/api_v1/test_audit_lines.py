@@ -52,6 +52,27 @@ def test_there_is_a_line_for_every_event(app: Flask, people: People, lines: Line
     assert abs(datetime.fromisoformat(last["event_time"]) - datetime.now(UTC)) < timedelta(minutes=5)
 
 
+@pytest.mark.settings(TRUSTED_PROXIES=1)
+@pytest.mark.parametrize(
+    ("hop", "address", "network"),
+    [
+        ("203.0.113.37:50000", "203.0.113.37", "203.0.113.0/24"),
+        ('"[2001:db8:7::1%eth0]:443"', "2001:db8:7::1", "2001:db8:7::/48"),
+    ],
+)
+def test_no_port_of_a_proxy_is_kept(
+    app: Flask, people: People, output: io.StringIO, lines: Lines, hop: str, address: str, network: str
+) -> None:
+    """B4, L2: the session, the audit and the log name the address alone."""
+    people.client.environ_base["HTTP_X_FORWARDED_FOR"] = hop
+    alice = people.sign_up()
+    (session,) = alice.get("/sessions").get_json()["data"]["data"]
+    written = [json.loads(line) for line in output.getvalue().splitlines()]
+    assert session["address"] == address
+    assert {row["address"] for row in rows(app)} == {network}
+    assert {line["address"] for line in [*lines(), *written]} == {address}
+
+
 @pytest.mark.parametrize("ending", ["\n", "\r\n", "\r", "\u2028", "\x85", "\x0b"])
 @pytest.mark.stores("sqlite")
 def test_nobody_forges_a_line(app: Flask, people: People, output: io.StringIO, lines: Lines, ending: str) -> None:

@@ -200,6 +200,28 @@ def test_behind_a_proxy_the_address_it_adds_counts(client: FlaskClient) -> None:
     assert [sign_up(client, headers={"X-Forwarded-For": hop})[0] for hop in hops] == [200, 200, 429, 200, 429]
 
 
+FIRST_AND_NEXT_PORT = {
+    "IPv4": ("203.0.113.37:50000", "203.0.113.37:50001"),
+    "IPv4 in quotes": ('"203.0.113.37:50000"', '"203.0.113.37:50001"'),
+    "IPv6": ("[2001:db8::1]:443", "[2001:db8::1]:444"),
+    "IPv6 in quotes": ('"[2001:db8::1]:443"', '"[2001:db8::1]:444"'),
+    "IPv6 with a zone": ("[fe80::1%eth0]:443", "fe80::1%eth1"),
+    "IPv4 in IPv6": ("[::ffff:203.0.113.37]:443", "203.0.113.37:444"),
+    "a hidden port": ("203.0.113.37:_a", "203.0.113.37:_b"),
+    "no address": ("unknown:50000", "unknown:50001"),
+}
+
+
+@pytest.mark.settings(SIGN_UP_LIMIT="1/hour", TRUSTED_PROXIES=1)
+@pytest.mark.stores("sqlite")
+@pytest.mark.parametrize("pair", FIRST_AND_NEXT_PORT.values(), ids=FIRST_AND_NEXT_PORT)
+@pytest.mark.parametrize("is_forwarded", [True, False], ids=["X-Forwarded-For", "REMOTE_ADDR"])
+def test_another_port_is_no_other_address(client: FlaskClient, pair: tuple[str, str], is_forwarded: bool) -> None:
+    """B4: of the header that a proxy sends, and of the address that the server reports."""
+    senders = [{"headers": {"X-Forwarded-For": hop}} if is_forwarded else from_address(hop) for hop in pair]
+    assert [sign_up(client, **sender)[0] for sender in senders] == [200, 429]
+
+
 @pytest.mark.settings(SIGN_UP_LIMIT="1/hour", TRUSTED_PROXIES=2)
 @pytest.mark.stores("sqlite")
 def test_behind_two_proxies_the_address_before_the_last_counts(client: FlaskClient) -> None:
