@@ -51,9 +51,12 @@ def requester_of(identity: Identity) -> Requester:
 
 
 def if_match() -> IfMatch:
-    """Return the versions that If-Match allows, or None if it allows any (RFC 9110, 13.1.1)."""
+    """Return the versions that If-Match allows, or None if it allows any (RFC 9110, 13.1.1).
+
+    A weak tag counts as a strong one: the tag is a version number, and a proxy that compresses the answer weakens it.
+    """
     is_conditional = "If-Match" in request.headers and not request.if_match.star_tag
-    return frozenset(request.if_match) if is_conditional else None
+    return frozenset(request.if_match.as_set(include_weak=True)) if is_conditional else None
 
 
 def answer_user(user: User | CachedUser, *, from_cache: bool = False) -> Response:
