@@ -183,6 +183,10 @@ class UnsupportedMediaType(ApiError):
     type = "unsupported_media_type"
     message = "Send the body with the documented Content-Type, in UTF-8 and not compressed."
 
+    def __init__(self, media_type: str) -> None:
+        super().__init__()
+        self.message = f"Send the body with `Content-Type: {media_type}`, in UTF-8 and not compressed."
+
 
 class TooManyRequests(ApiError):
     """A rate limit was reached. `retry_after` is in seconds."""

@@ -7,6 +7,13 @@ from apps.forms.binding import read_form
 from apps.forms.fields import JsonForm
 from apps.forms.urlencoded import UrlEncodedForm, read_urlencoded
 
+# The names of UTF-8 and of its subset US-ASCII (IANA, WHATWG). `codecs.lookup` would remember unknown ones.
+_CHARSETS = {
+    *("utf-8", "utf8", "utf_8", "csutf8", "unicode-1-1-utf-8"),
+    *("us-ascii", "ascii", "us", "csascii", "iso646-us", "iso-ir-6"),
+    *("ansi_x3.4-1968", "ansi_x3.4-1986", "cp367", "ibm367"),
+}
+
 
 def read_body(form: type[JsonForm]) -> JsonForm:
     """Return the form filled from the body. Raises `InvalidBody`, `BodyTooLarge` or `UnsupportedMediaType`."""
@@ -21,9 +28,14 @@ def read_body(form: type[JsonForm]) -> JsonForm:
 
 
 def _require_media_type(media_type: str) -> None:
-    charset = request.mimetype_params.get("charset", "utf-8").lower()
-    if request.mimetype != media_type or charset != "utf-8" or "Content-Encoding" in request.headers:
-        raise UnsupportedMediaType
+    codings = {coding.strip().lower() for coding in request.headers.get("Content-Encoding", "").split(",")}
+    if request.mimetype != media_type or not _is_utf8() or codings - {"", "identity"}:
+        raise UnsupportedMediaType(media_type)
+
+
+def _is_utf8() -> bool:
+    """Return True if the declared charset is UTF-8 or its subset US-ASCII, by one of their names."""
+    return request.mimetype_params.get("charset", "utf-8").lower() in _CHARSETS
 
 
 def _read() -> bytes:

@@ -1,6 +1,6 @@
 """A strict JSON parser: RFC 8259, with the safe choice wherever the RFC leaves one open.
 
-It refuses duplicate keys (4), anything but UTF-8 without a BOM (8.1), and input that another parser would read
+It refuses duplicate keys (4), anything but UTF-8 (8.1), and input that another parser would read
 differently or fail on.
 """
 
@@ -21,7 +21,7 @@ class NotStrictJson(ValueError):
 def parse(body: bytes) -> dict[str, Any]:
     """Return the JSON object in `body`. Raises `NotStrictJson` with the reason."""
     try:
-        text = body.decode("utf-8")
+        text = body.decode("utf-8-sig")  # a BOM is ignored, as the RFC permits
     except UnicodeDecodeError:
         raise NotStrictJson("The body is not UTF-8.") from None
     _check_depth(text)

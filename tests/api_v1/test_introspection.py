@@ -175,7 +175,9 @@ def test_the_token_comes_in_a_form(service: Service, people: People, path: str) 
     """RFC 7662, 2.1 and RFC 7009, 2.1: form-encoded in the body, never in the query, which is logged."""
     alice = people.sign_up()
     url, headers, token = f"/api/v1/{path}", basic(service.id, service.secret), alice.access_token
-    assert service.client.post(url, json={"token": token}, headers=headers).status_code == 415
+    refused = service.client.post(url, json={"token": token}, headers=headers)
+    assert refused.status_code == 415
+    assert "application/x-www-form-urlencoded" in refused.get_json()["message"]
     for form in ({}, {"token": ""}, {"token": [token, token]}, {"token": token, "other": "1"}):
         response = service.client.post(url, data=form, headers=headers | FORM)
         assert (response.status_code, response.get_json()["error"]["type"]) == (400, "invalid_body"), form
