@@ -9,8 +9,11 @@ from unicodedata import east_asian_width, normalize
 import precis_i18n
 from confusable_homoglyphs import categories
 
+from apps.utils.username_reason import reason_of
+
 MINIMUM_WIDTH = 7  # "longer than 6", as in the tutorial
-MAXIMUM_LENGTH = 64
+MAXIMUM_LENGTH = 64  # of the name in NFC and of its canonical form
+MAXIMUM_EXPANSION = 4  # of a text in NFC by NFD: the cap of the length as sent
 _profile = precis_i18n.get_profile("UsernameCaseMapped")
 _SCRIPTS_USED_TOGETHER = (
     {"LATIN", "HAN", "HIRAGANA", "KATAKANA"},
@@ -21,19 +24,27 @@ _SCRIPTS_USED_TOGETHER = (
 
 def canonical(name: str) -> str:
     """Return the canonical form: two names are the same if theirs are equal. Raises `ValueError` with the reason."""
-    _check_length(name)  # first: the time of the rest is proportional to it
+    if not name:
+        raise ValueError("Must not be empty.")
+    _check_length(name, MAXIMUM_LENGTH * MAXIMUM_EXPANSION)  # first: the time of the rest is proportional to it
+    composed = normalize("NFC", name)
+    _check_length(composed)
     try:
-        key: str = _profile.enforce(name)
-    except UnicodeError:
-        raise ValueError("Use letters, digits and punctuation: no spaces, symbols or invisible characters.") from None
+        key: str = _profile.enforce(composed)
+    except UnicodeEncodeError as error:
+        raise ValueError(reason_of(error)) from None
     _check_length(key)  # one letter may become three
-    if not _is_of_one_script(key):
-        raise ValueError("Do not mix scripts that are not written together, such as Latin and Cyrillic.")
+    _check_scripts(key)
     if width(key) < MINIMUM_WIDTH:
         raise ValueError(
             "Username should be longer than 6 characters (a Chinese, Japanese or Korean one counts as two)."
         )
     return key
+
+
+def stored(name: str) -> str:
+    """Return a valid name as it is stored and shown: as sent or, if that does not fit the column, in NFC."""
+    return name if len(name) <= MAXIMUM_LENGTH else normalize("NFC", name)
 
 
 def lookup_key(name: str) -> str:
@@ -57,11 +68,13 @@ def width(name: str) -> int:
     return sum(2 if east_asian_width(character) == "W" else 1 for character in name)
 
 
-def _check_length(name: str) -> None:
-    if len(name) > MAXIMUM_LENGTH:
+def _check_length(name: str, maximum: int = MAXIMUM_LENGTH) -> None:
+    if len(name) > maximum:
         raise ValueError(f"Username should be at most {MAXIMUM_LENGTH} characters.")
 
 
-def _is_of_one_script(name: str) -> bool:
+def _check_scripts(name: str) -> None:
     scripts = categories.unique_aliases(name) - {"COMMON", "INHERITED"}
-    return len(scripts) <= 1 or any(scripts <= together for together in _SCRIPTS_USED_TOGETHER)
+    if len(scripts) > 1 and not any(scripts <= together for together in _SCRIPTS_USED_TOGETHER):
+        names = ", ".join(sorted(script.replace("_", " ").title() for script in scripts))
+        raise ValueError(f"Do not mix scripts that are not written together. Found: {names}.")
