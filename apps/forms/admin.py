@@ -3,9 +3,9 @@
 from typing import Any, ClassVar
 
 from wtforms import BooleanField, IntegerField, StringField
-from wtforms.validators import AnyOf, InputRequired, Length
+from wtforms.validators import AnyOf, InputRequired
 
-from apps.forms.fields import MOBILE, JsonForm, MayBeAbsent
+from apps.forms.fields import MOBILE, JsonForm, MayBeAbsent, TextLength
 from apps.forms.urlencoded import CURSOR, LIMIT, QueryForm
 
 ROLES = ("user", "admin")
@@ -15,7 +15,7 @@ SORTS = ("id", "-id", "username", "-username", "create_time", "-create_time")
 class UserListQuery(QueryForm):
     """`GET /admin/users`."""
 
-    username = StringField(validators=[MayBeAbsent(), Length(1, 64)])
+    username = StringField(validators=[MayBeAbsent(), TextLength(1, 64)])
     mobile = StringField(validators=[MayBeAbsent(), MOBILE])
     role = StringField(validators=[MayBeAbsent(), AnyOf(ROLES)])
     blocked = BooleanField(validators=[MayBeAbsent()])

@@ -4,6 +4,7 @@ WTForms-JSON alone turns `true` into "True" and `["a", "b"]` into "a", and it dr
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from wtforms import BooleanField, Form, FormField, IntegerField
@@ -24,15 +25,32 @@ def read_form(form: type[F], body: bytes) -> F:
     return fill(form, values)
 
 
-def fill(form: type[F], values: dict[str, Any]) -> F:
-    """Return the form filled with JSON values. Raises `InvalidBody` with every problem."""
-    errors = type_errors(form, values)
-    if errors:
-        raise InvalidBody(form.action, errors)
-    filled = form.from_json(values, skip_unknown_keys=False)
-    if not filled.validate():
-        raise InvalidBody(form.action, filled.errors)
+def fill(form: type[F], values: dict[str, Any], errors: Mapping[str, Any] = MappingProxyType({})) -> F:
+    """Return the form filled with JSON values. Raises `InvalidBody` with every problem; `errors` are known already."""
+    of_types = {**type_errors(form, values), **errors}
+    filled = form.from_json(_without(values, of_types), skip_unknown_keys=False)
+    is_valid = filled.validate()
+    if of_types or not is_valid:
+        raise InvalidBody(form.action, _merged(filled.errors, of_types))
     return filled
+
+
+def _without(values: dict[str, Any], errors: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `values` without the fields in `errors`, which validators cannot read."""
+    return {
+        name: _without(value, errors[name]) if isinstance(errors.get(name), dict) and value else value
+        for name, value in values.items()
+        if not isinstance(errors.get(name), list)
+    }
+
+
+def _merged(errors: Mapping[str, Any], of_types: Mapping[str, Any]) -> dict[str, Any]:
+    """Return both in one. A wrong type hides what a validator says of the field, which it did not get."""
+    merged = {**errors, **of_types}
+    for name in errors.keys() & of_types.keys():
+        if isinstance(errors[name], dict) and isinstance(of_types[name], dict):
+            merged[name] = _merged(errors[name], of_types[name])
+    return merged
 
 
 def fields_of(form: type[Form]) -> dict[str, Any]:

@@ -3,9 +3,9 @@
 from typing import Any, ClassVar
 
 from wtforms import StringField
-from wtforms.validators import InputRequired, Length
+from wtforms.validators import InputRequired
 
-from apps.forms.fields import JsonForm
+from apps.forms.fields import JsonForm, TextLength
 from apps.utils import username
 
 
@@ -15,8 +15,8 @@ class LoginForm(JsonForm):
     action = "login"
     example: ClassVar[dict[str, Any]] = {"username": "12345678", "password": "12345678"}
 
-    username = StringField(validators=[InputRequired(), Length(1, 64)])
-    password = StringField(validators=[InputRequired(), Length(1, 128)])
+    username = StringField(validators=[InputRequired(), TextLength(1, 64)])
+    password = StringField(validators=[InputRequired(), TextLength(1, 128)])
 
     def values(self) -> dict[str, Any]:
         """Return the fields as the service takes them."""

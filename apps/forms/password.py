@@ -3,9 +3,9 @@
 from typing import Any, ClassVar
 
 from wtforms import StringField
-from wtforms.validators import InputRequired, Length
+from wtforms.validators import InputRequired
 
-from apps.forms.fields import PASSWORD_LENGTH, JsonForm
+from apps.forms.fields import PASSWORD_LENGTH, JsonForm, TextLength
 
 
 class PasswordForm(JsonForm):
@@ -14,7 +14,7 @@ class PasswordForm(JsonForm):
     action = "change password"
     example: ClassVar[dict[str, Any]] = {"current_password": "12345678", "new_password": "correct horse battery"}
 
-    current_password = StringField(validators=[InputRequired(), Length(1, 128)])
+    current_password = StringField(validators=[InputRequired(), TextLength(1, 128)])
     new_password = StringField(validators=[InputRequired(), PASSWORD_LENGTH])
 
     def values(self) -> dict[str, Any]:

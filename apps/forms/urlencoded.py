@@ -38,22 +38,20 @@ def read_urlencoded(form: type[U], body: bytes) -> U:
         pairs = parse_qsl(body.decode(), strict_parsing=bool(body), max_num_fields=100)
     except ValueError:
         raise InvalidBody(form.action, {"body": ["The body is not valid form data."]}) from None
-    return fill(form, _strings(form, MultiDict(pairs)))
+    arguments = MultiDict(pairs)
+    return fill(form, arguments.to_dict(), _repeated(arguments))
 
 
 def read_query(form: type[QueryForm], arguments: "MultiDict[str, str]") -> dict[str, Any]:
     """Return the parameters that were sent. Raises `InvalidBody` with every problem."""
-    values = _typed(form, _strings(form, arguments))
-    fill(form, values)
+    values = _typed(form, arguments.to_dict())
+    fill(form, values, _repeated(arguments))
     return values
 
 
-def _strings(form: type[JsonForm], arguments: "MultiDict[str, str]") -> dict[str, str]:
-    """Return {name: string}. Refuse repeated parameters: parsers differ on which of two values counts."""
-    repeated = {name: ["Must be given only once."] for name, values in arguments.lists() if len(values) > 1}
-    if repeated:
-        raise InvalidBody(form.action, repeated)
-    return arguments.to_dict()
+def _repeated(arguments: "MultiDict[str, str]") -> dict[str, list[str]]:
+    """Return the errors of repeated parameters: parsers differ on which of two values counts."""
+    return {name: ["Must be given only once."] for name, values in arguments.lists() if len(values) > 1}
 
 
 def _typed(form: type[QueryForm], arguments: Mapping[str, str]) -> dict[str, Any]:

@@ -4,12 +4,22 @@ from datetime import UTC
 from typing import Any, ClassVar
 
 from wtforms import DateTimeLocalField, Form, FormField, IntegerField, StringField
-from wtforms.validators import InputRequired, Length
+from wtforms.validators import InputRequired
 
-from apps.forms.fields import BIRTH, BIRTH_FORMAT, MOBILE, PASSWORD_LENGTH, USERNAME, AgeRange, JsonForm, MayBeAbsent
-from apps.utils.username import MAXIMUM_LENGTH, canonical
+from apps.forms.fields import (
+    BIRTH,
+    BIRTH_FORMAT,
+    MOBILE,
+    PASSWORD_LENGTH,
+    USERNAME,
+    AgeRange,
+    JsonForm,
+    MayBeAbsent,
+    TextLength,
+)
+from apps.utils.username import MAXIMUM_LENGTH, canonical, stored
 
-USERNAME_LENGTH = Length(4, MAXIMUM_LENGTH)  # for the OpenAPI document: USERNAME has checked it, with better messages
+USERNAME_LENGTH = TextLength(4, MAXIMUM_LENGTH)  # for the OpenAPI document: USERNAME has better messages
 
 
 class InfoForm(Form):
@@ -83,6 +93,8 @@ class PatchForm(UserForm):
 def _flat(data: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of a body without the nesting, times in UTC."""
     info = data.pop("info", None) or {}
+    if data.get("username"):
+        data["username"] = stored(data["username"])
     if info.get("birth"):
         info["birth"] = info["birth"].replace(tzinfo=UTC)
     return {**data, **info}

@@ -287,4 +287,4 @@ def _(validator: AgeRange) -> Json:
 
 @_constraints.register
 def _(validator: Format) -> Json:
-    return {"format": validator.name, "pattern": validator.pattern}
+    return {"format": validator.name, "pattern": validator.pattern, **validator.document}

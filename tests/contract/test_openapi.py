@@ -6,6 +6,7 @@ The suite's client checks every answer against it; the client itself is tested h
 import json
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import pytest
@@ -29,6 +30,7 @@ from apps.http.contract import Policy
 from apps.http.converters import DocumentedConverter
 from apps.http.endpoint import endpoint
 from apps.utils.response import HttpResponse
+from apps.utils.username import canonical
 from tests.support import corpus
 from tests.support.people import People
 
@@ -263,7 +265,8 @@ LEAVES: dict[str, st.SearchStrategy[Any]] = {
     ),
     "password": st.text(st.characters(codec="utf-8"), min_size=6, max_size=10)
     | st.sampled_from(["", "p" * 7, "p" * 8, "😀" * 128, "😀" * 129, " " * 8, "1234567\0", "é" * 128]),
-    "mobile": st.from_regex(re.compile(fields.MOBILE.pattern, re.ASCII))
+    "mobile": st.from_regex(fields.MOBILE.pattern, fullmatch=True)
+    | st.sampled_from(["(415) 555-2671", "１３２００００１１１１", "0049 30 1234567", "1-800-FLOWERS", "tel:1", "110"])
     | digits
     | digits.map(lambda number: "+" + " ".join(number))
     | st.text("0123456789+ ().-٣\n", min_size=4, max_size=20),
@@ -323,6 +326,37 @@ def test_the_document_accepts_a_body_if_and_only_if_the_service_does(bare: Flask
             assert check.is_valid(body) == accepted
 
         agree()
+
+
+LATIN = st.characters(max_codepoint=0x24F, exclude_characters="İ")  # which counts as two
+
+
+@settings(max_examples=400, deadline=None, database=None)
+@given(
+    st.text(LATIN, min_size=4, max_size=66)
+    | st.from_regex(r"\A[!-~\u00c0-\u00f6]{5,9}\Z")
+    | st.sampled_from(["two words", "col·lecció", "a·b-cdefg", "Ludĺ·lota", "o’brien", "abcdef", "é" * 65])
+)
+def test_the_pattern_of_usernames_accepts_the_latin_names_that_the_service_does(name: str) -> None:
+    """A form made from the document needs no knowledge of the format."""
+    try:
+        accepted = bool(canonical(name))
+    except ValueError:
+        accepted = False
+    fits = bool(re.search(fields.USERNAME.pattern.replace("$", r"\Z"), name)) and 4 <= len(name) <= 64
+    assert fits == accepted
+
+
+def test_the_pattern_of_usernames_refuses_no_character_that_the_service_accepts() -> None:
+    """Of any script: only the other direction is left to the service."""
+    wrong = []
+    for character in map(chr, [*range(0x20, 0xD800), *range(0xE000, 0x20000)]):
+        for name in (character * 7, character * 4, "a" * 6 + character):
+            with suppress(ValueError):
+                canonical(name)
+                if not re.search(fields.USERNAME.pattern, name):
+                    wrong.append(name)
+    assert wrong == []
 
 
 @pytest.mark.parametrize("form", FORMS)

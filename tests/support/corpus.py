@@ -3,7 +3,6 @@
 import copy
 import gzip
 import json
-import re
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
@@ -11,8 +10,9 @@ from typing import Any
 from wtforms import Form, FormField
 
 from apps.forms.binding import fields_of
-from apps.forms.fields import BIRTH_FORMAT, MOBILE, JsonForm
+from apps.forms.fields import BIRTH_FORMAT, JsonForm
 from apps.models import User
+from apps.utils import clock, phone
 from apps.utils.username import canonical
 
 Json = dict[str, Any]
@@ -82,8 +82,8 @@ ODD_HEADERS: list[dict[str, str]] = [
 # Checks of the formats in the OpenAPI document, beyond their patterns. JSON Schema leaves them to the user (7.2.1).
 FORMATS: dict[str, Callable[[str], object]] = {
     "username": canonical,
-    "mobile": lambda number: re.fullmatch(MOBILE.pattern, number, re.ASCII),
-    "birth": lambda birth: datetime.strptime(birth, BIRTH_FORMAT),  # noqa: DTZ007 (a shape, not a time)
+    "mobile": lambda number: phone.check(number, "CN") is None,
+    "birth": lambda birth: datetime.strptime(birth, BIRTH_FORMAT).date() <= clock.now().date(),  # noqa: DTZ007
 }
 
 
@@ -137,7 +137,9 @@ def _not_an_object() -> dict[str, bytes]:
 def _spoilt(text: str) -> dict[str, bytes]:
     """Return a valid body in invalid encodings."""
     spoilt = {
-        "BOM": b"\xef\xbb\xbf" + text.encode(),
+        "two BOMs": b"\xef\xbb\xbf" * 2 + text.encode(),
+        "BOM after": text.encode() + b"\xef\xbb\xbf",
+        "UTF-16 BOM": b"\xff\xfe" + text.encode(),
         "twice": (text + text).encode(),
         "comma after": (text + ",").encode(),
         "NUL before": b"\0" + text.encode(),

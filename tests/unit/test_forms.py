@@ -1,9 +1,11 @@
 """I2: a form accepts a body as it is, or refuses it; no value is converted."""
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
+from unicodedata import normalize
 
 import pytest
 from flask import Flask
@@ -13,9 +15,11 @@ from wtforms.validators import Length
 from apps import create_app
 from apps.errors import InvalidBody
 from apps.forms.binding import fields_of, is_required, read_form
-from apps.forms.fields import JsonForm, MayBeAbsent
+from apps.forms.fields import MOBILE, JsonForm, MayBeAbsent
 from apps.forms.login import LoginForm
+from apps.forms.password import PasswordForm
 from apps.forms.user import PatchForm, SignUpForm, UpdateForm
+from apps.utils import clock, phone
 from tests.support.corpus import changed, leaves
 from tests.support.people import sign_up_body
 from tests.support.settings import change_settings
@@ -101,6 +105,65 @@ def test_every_missing_field_is_named(body: dict[str, Any], missing: set[str]) -
     assert refused.get("info", {"age": 0, "birth": 0}).keys() == {"age", "birth"}
 
 
+REQUIRED_TEXT = ["This field is required."]
+ALL_AT_ONCE: list[tuple[type[JsonForm], Any, Any]] = [
+    (
+        SignUpForm,
+        {"username": "abc", "password": "short", "extra": 1, "info": {"age": "18", "birth": "soon", "more": None}},
+        {
+            "username": ["Username should be longer than 6 characters"],
+            "password": ["Field must be between 8 and 128"],
+            "mobile": REQUIRED_TEXT,
+            "extra": ["Unknown field."],
+            "info": {"age": ["Must be an integer."], "birth": ["Not a valid datetime"], "more": ["Unknown field."]},
+        },
+    ),
+    (
+        SignUpForm,
+        {"mobile": "abc", "info": {"age": 1}},
+        {
+            "username": REQUIRED_TEXT,
+            "password": REQUIRED_TEXT,
+            "mobile": ["Must be a phone number"],
+            "info": {"age": ["Number must be between 18"], "birth": REQUIRED_TEXT},
+        },
+    ),
+    (
+        UpdateForm,
+        {"username": ["a"], "password": "12345678\0", "mobile": "12", "info": []},
+        {
+            "username": ["Must be a string."],
+            "password": ["Must not contain NUL"],
+            "mobile": ["Must be a phone number"],
+            "info": ["Must be an object."],
+        },
+    ),
+    (
+        PatchForm,
+        {"username": "two words", "mobile": 1, "info": {"age": 200, "birth": 0}},
+        {
+            "username": ["Must not contain spaces."],
+            "mobile": ["Must be a string."],
+            "info": {"age": ["Number must be between 18"], "birth": ["Must be a string."]},
+        },
+    ),
+    (LoginForm, {"username": "x" * 65}, {"username": ["Field must be between 1 and 64"], "password": REQUIRED_TEXT}),
+]
+
+
+def beginnings(errors: Any, expected: Any) -> Any:
+    """Return `errors` with each text cut to the length of the expected one, if there is one."""
+    if isinstance(errors, dict):
+        return {name: beginnings(inner, expected.get(name, [])) for name, inner in errors.items()}
+    return [errors[0][: len(expected[0])]] if expected else errors
+
+
+@pytest.mark.parametrize(("form", "body", "expected"), ALL_AT_ONCE)
+def test_every_problem_is_named_in_one_answer(form: type[JsonForm], body: Any, expected: Any) -> None:
+    """Missing, unknown, of another type and invalid, nested ones too."""
+    assert beginnings(faults(form, body), expected) == expected
+
+
 @pytest.mark.parametrize("body", [{}, {"info": {}}, {"info": None}, dict.fromkeys(fields_of(PatchForm))])
 def test_a_patch_of_nothing_is_a_patch(body: dict[str, Any]) -> None:
     values = read_form(PatchForm, json.dumps(body).encode()).values()
@@ -169,6 +232,123 @@ def test_the_values_are_flat_and_the_birth_is_in_utc() -> None:
 def test_a_password_is_taken_exactly_as_sent(password: str) -> None:
     """P4: not trimmed, not normalised."""
     assert read_form(SignUpForm, json.dumps(sign_up_body(password=password)).encode()).values()["password"] == password
+
+
+@pytest.mark.parametrize(
+    ("password", "is_valid"),
+    [
+        ("ä" * 128, True),
+        ("a\u0308" * 65, True),
+        ("a\u0308" * 128, True),
+        ("\u1f82" * 128, True),
+        (normalize("NFD", "\u1f82" * 128), True),  # four code points each
+        (normalize("NFD", "각" * 128), True),
+        ("a\u0308" * 129, False),
+        ("a" * 129, False),
+        ("a\u0308" * 7, False),
+        ("a\u0308" * 8, True),
+        ("\u0344" * 128, True),  # two code points each in NFC, but it fits as sent
+        ("\u0344" * 129, False),
+        ("a" * 60_000, False),
+    ],
+)
+def test_lengths_are_those_of_nfc(password: str, is_valid: bool) -> None:
+    """P3: the keyboards of all systems give the same."""
+    for form, name, body in (
+        (SignUpForm, "password", sign_up_body(password=password)),
+        (PatchForm, "password", {"password": password}),
+        (PasswordForm, "new_password", {"current_password": "x", "new_password": password}),
+    ):
+        text = json.dumps(body).encode()
+        if is_valid:
+            assert read_form(form, text).data[name] == password
+        else:
+            assert list(faults(form, body)) == [name]
+
+
+def test_a_login_takes_what_a_sign_up_took() -> None:
+    """P4."""
+    body = {"username": normalize("NFD", "é" * 64), "password": normalize("NFD", "\u1f82" * 128)}
+    assert read_form(LoginForm, json.dumps(body).encode()).values() == body
+    body = {"username": "é" * 65, "password": "ä" * 129}
+    assert list(faults(LoginForm, body)) == ["username", "password"]
+
+
+@pytest.mark.parametrize(
+    ("birth", "is_valid"),
+    [
+        ("2024-02-29 00:00:00", True),
+        ("2024-02-29 23:59:59", True),
+        ("2024-02-28 12:00:00", True),
+        ("2024-03-01 00:00:00", False),
+        ("2099-12-31 23:59:59", False),
+    ],
+)
+@pytest.mark.parametrize("hour", [0, 23])
+def test_nobody_is_born_in_the_future(birth: str, is_valid: bool, hour: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """I2: by the date of the service in UTC; today is not the future."""
+    monkeypatch.setattr(clock, "now", lambda: datetime(2024, 2, 29, hour, 59, tzinfo=UTC))
+    for form in (SignUpForm, UpdateForm, PatchForm):
+        body = changed(sign_up_body(), ("info", "birth"), birth)
+        if is_valid:
+            assert read_form(form, json.dumps(body).encode())
+        else:
+            assert faults(form, body) == {"info": {"birth": ["Must not be in the future."]}}
+
+
+NUMBERS = [
+    ("CN", "13200001111", "+8613200001111"),
+    ("US", "(415) 555-2671", "+14155552671"),
+    ("US", "415\u00a0555\u00a02671", "+14155552671"),
+    ("US", "(415)\u202f555\u20112671", "+14155552671"),
+    ("US", "+1 (415) 555–2671", "+14155552671"),
+    ("US", "415−555—2671", "+14155552671"),
+    ("US", "1-800-FLOWERS", "+18003569377"),
+    ("US", "415-555-2671 ext. 5", "+14155552671"),
+    ("US", "011 49 30 1234567", "+49301234567"),
+    ("CN", "１３２　００００　１１１１", "+8613200001111"),
+    ("CN", "＋８６（１３２）００００－１１１１", "+8613200001111"),
+    ("CN", "١٣٢٠٠٠٠١١١١", "+8613200001111"),
+    ("CN", "\u202d13200001111\u202c", "+8613200001111"),
+    ("CN", " 132/0000/1111 ", "+8613200001111"),
+    ("CN", "tel:+86-132-0000-1111", "+8613200001111"),
+    ("CN", "0086 132 0000 1111", "+8613200001111"),
+    ("DE", "0049 30 1234567", "+49301234567"),
+    ("DE", "+49 (0)30 / 123456", "+4930123456"),
+    ("JP", "03ー1234ー5678", "+81312345678"),
+]
+
+
+@pytest.mark.parametrize(("region", "number", "e164"), NUMBERS)
+def test_a_number_may_be_written_as_people_do(app: Flask, region: str, number: str, e164: str) -> None:
+    """D2: the number is kept as sent, and all spellings have one index."""
+    change_settings(app, PHONE_REGION=region)
+    read = read_form(SignUpForm, json.dumps(sign_up_body(mobile=number)).encode()).values()
+    assert read["mobile"] == number
+    assert phone.normalise(number, region) == e164
+    assert re.fullmatch(MOBILE.pattern, number)
+
+
+@pytest.mark.parametrize(
+    "number",
+    ["12345", "123456789012345", "+12345", "1 2 3 4 5", "+86 (132) 0000-1111", "00000", "1( )2( )3( )4( )5"],
+)
+def test_five_to_fifteen_digits_are_a_number_everywhere(number: str) -> None:
+    """Also where libphonenumber has none like it: v1 accepts them."""
+    assert read_form(PatchForm, json.dumps({"mobile": number}).encode())
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        *("abc", "hello", "1234", "110", "１１０", "+", "++", "()", "-----", "1234567890123456", "电话13200001111"),
+        *("13200001111\n", "132\t00001111", "hello 13200001111", "<b>13200001111</b>", "13200001111; DROP TABLE"),
+        *("1" * 60_000, "1 " * 30_000, "１" * 20_000, "(" * 60_000, " " * 60_000, "12345" + " " * 60),
+    ],
+)
+def test_what_is_no_number_is_refused(number: str) -> None:
+    (text,) = faults(PatchForm, {"mobile": number})["mobile"]
+    assert text.startswith("Must be a phone number" if len(number) <= 64 else "Must be at most 64")
 
 
 @pytest.mark.parametrize("minimum", [0, 1, 18, 150])

@@ -115,7 +115,7 @@ def test_a_yes_or_no_is_true_or_false(text: str) -> None:
         ("username=a%00", ["username"]),
         ("mobile=", ["mobile"]),
         ("mobile=1234", ["mobile"]),
-        ("mobile=%D9%A1%D9%A3%D9%A2%D9%A0%D9%A0", ["mobile"]),
+        ("mobile=%D9%A1%D9%A3%D9%A2%D9%A0", ["mobile"]),
         ("mobile=13200001111%0A", ["mobile"]),
         ("role=root", ["role"]),
         ("role=", ["role"]),
@@ -127,6 +127,7 @@ def test_a_yes_or_no_is_true_or_false(text: str) -> None:
         ("cursor=" + "a" * 513, ["cursor"]),
         ("limit=0&role=x&sort=y", ["limit", "role", "sort"]),
         ("limit=x&blocked=1", ["limit", "blocked"]),
+        ("limit=x&limit=2&blocked=1&unknown=1&sort=y", ["blocked", "limit", "sort", "unknown"]),
     ],
 )
 def test_every_fault_is_named(query: str, fields: list[str]) -> None:
@@ -142,7 +143,7 @@ def test_an_unknown_parameter_is_refused(query: str) -> None:
     assert set(*faults(AuditQuery, query).values()) == {"Unknown field."}
 
 
-@pytest.mark.parametrize("query", ["limit=1&limit=1", "limit=1&limit=2", "limit=&limit=1", "limit=1&x=1&limit=2"])
+@pytest.mark.parametrize("query", ["limit=1&limit=1", "limit=1&limit=2", "limit=&limit=1"])
 def test_nothing_is_given_twice(query: str) -> None:
     """Parsers differ on which of two values counts."""
     assert faults(AuditQuery, query) == {"limit": ["Must be given only once."]}
