@@ -144,6 +144,7 @@ BY_MOBILE = {
     "+8613200001111": ["alice-liddell", "bob-the-builder"],
     "+86 132-0000-1111": ["alice-liddell", "bob-the-builder"],
     "0086 132 0000 1111": ["alice-liddell", "bob-the-builder"],
+    "（132）0000–1111": ["alice-liddell", "bob-the-builder"],
     "+44 7400 123456": ["white-rabbit"],
     "07400123456": [],  # parsed as a number of PHONE_REGION
     "1320000111": [],
@@ -186,7 +187,7 @@ BAD = [
     "limit=+1", "limit=1.0", "limit=0x10", "limit=%D9%A3", "limit=%EF%BC%93", "limit=%00", "limit=1%00", "limit=null",
     "limit=%201", "limit=99999999999999999999", "limit=" + "9" * 10_000, "username=", "username=%00", "username=a%00b",
     "username=" + "a" * 65, "username=" + "a" * 10_000, "mobile=", "mobile=abc", "mobile=1", "mobile=+86132&x=1",
-    "mobile=%D9%A1%D9%A3%D9%A2%D9%A0%D9%A0%D9%A0", "mobile=13200001111%00", "role=", "role=root", "role=Admin",
+    "mobile=%D9%A1%D9%A3%D9%A2%D9%A0", "mobile=13200001111%00", "role=", "role=root", "role=Admin",
     "role=%00", "blocked=", "blocked=1", "blocked=True", "blocked=yes", "blocked=null", "sort=", "sort=age",
     "sort=--id", "sort=ID", "sort=password_hash", "sort=id%20DESC", "sort=id,username", "cursor=", "cursor=%00",
     "cursor=1", "cursor=e30=", "cursor=" + "A" * 10_000, "cursor=%C3%A9", "%00=1", "a" * 10_000 + "=1",
