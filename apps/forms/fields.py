@@ -11,6 +11,7 @@ from wtforms.form import BaseForm
 from wtforms.validators import Length, NumberRange, StopValidation
 
 from apps.config import settings
+from apps.forms.username_reason import explained
 from apps.utils import clock, phone, username
 
 BIRTH_FORMAT = "%Y-%m-%d %H:%M:%S"
@@ -140,7 +141,7 @@ USERNAME = Format(
     "username",
     _USERNAME_PATTERN,
     None,
-    username.canonical,
+    explained,
     {
         "description": (
             "7 to 64 characters in Unicode's NFC; a Chinese, Japanese or Korean one counts as two of the 7. Letters "

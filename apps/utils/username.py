@@ -9,8 +9,6 @@ from unicodedata import east_asian_width, normalize
 import precis_i18n
 from confusable_homoglyphs import categories
 
-from apps.utils.username_reason import reason_of
-
 MINIMUM_WIDTH = 7  # "longer than 6", as in the tutorial
 MAXIMUM_LENGTH = 64  # of the name in NFC and of its canonical form
 MAXIMUM_EXPANSION = 4  # of a text in NFC by NFD: the cap of the length as sent
@@ -29,10 +27,7 @@ def canonical(name: str) -> str:
     _check_length(name, MAXIMUM_LENGTH * MAXIMUM_EXPANSION)  # first: the time of the rest is proportional to it
     composed = normalize("NFC", name)
     _check_length(composed)
-    try:
-        key: str = _profile.enforce(composed)
-    except UnicodeEncodeError as error:
-        raise ValueError(reason_of(error)) from None
+    key: str = _profile.enforce(composed)  # raises UnicodeEncodeError: forms/username_reason.py explains it
     _check_length(key)  # one letter may become three
     _check_scripts(key)
     if width(key) < MINIMUM_WIDTH:

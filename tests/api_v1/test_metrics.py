@@ -204,7 +204,7 @@ def forget_everything(app: Flask, user_id: int) -> None:
     if hasattr(store, "_entries"):
         store._entries.clear()
     else:
-        store._reached().execute_command("FLUSHDB")
+        store._reach().execute_command("FLUSHDB")
 
 
 @pytest.mark.stores("sqlite", "postgresql", "mariadb")

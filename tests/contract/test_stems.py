@@ -13,6 +13,7 @@ SHARED = {
     "models": {"base": "column types of all tables"},
     "forms": {
         "binding": "fills every form from JSON",
+        "username_reason": "explains a refused username",
         "fields": "validators of several forms",
         "urlencoded": "fills forms from query strings and form-encoded bodies",
     },

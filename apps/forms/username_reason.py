@@ -4,6 +4,8 @@ from unicodedata import bidirectional, category, normalize, unidata_version
 
 import precis_i18n
 
+from apps.utils.username import canonical
+
 _CHARACTERS = precis_i18n.get_profile("UsernameCaseMapped").base  # the rules for characters, without the direction
 _HINT = " Use letters, digits and ASCII punctuation."
 # The texts of PRECIS rules (RFC 8264, 8 and 9); {0} is the character.
@@ -28,6 +30,14 @@ _REASONS = {
     "extended_arabic_indic": "Do not mix the digits of Arabic with those of Persian and Urdu.",
     "not_idempotent": "This spelling has no stable form. Write it with other letters.",
 }
+
+
+def explained(name: str) -> str:
+    """Return the canonical form of a username. Raises `ValueError` with the reason for the person who chose it."""
+    try:
+        return canonical(name)
+    except UnicodeEncodeError as error:
+        raise ValueError(reason_of(error)) from None
 
 
 def reason_of(error: UnicodeEncodeError) -> str:
