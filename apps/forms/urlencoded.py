@@ -8,7 +8,6 @@ from werkzeug.datastructures import MultiDict
 from wtforms import BooleanField, IntegerField, StringField
 from wtforms.validators import Length, NumberRange
 
-from apps.errors import InvalidBody
 from apps.forms.binding import fields_of, fill
 from apps.forms.fields import JsonForm, MayBeAbsent
 
@@ -25,20 +24,18 @@ class QueryForm(JsonForm):
 
 
 class UrlEncodedForm(JsonForm):
-    """A form whose body is application/x-www-form-urlencoded."""
+    """A form whose body is application/x-www-form-urlencoded, as RFC 6749, 3.2, describes its parameters."""
 
 
 def read_urlencoded(form: type[U], body: bytes) -> U:
     """Return an instance of `form` filled from an application/x-www-form-urlencoded body.
 
-    A parameter without a value (`a=`) counts as absent (RFC 6749, 3.1). Raises one `InvalidBody` with every problem, a
-    repeated parameter included.
+    A parameter without a value (`a=`, `a`) counts as absent, and an unknown parameter is ignored (RFC 6749, 3.2). Bytes
+    that are not UTF-8 become U+FFFD. Raises one `InvalidBody` with every problem, a repeated parameter included.
     """
-    try:
-        pairs = parse_qsl(body.decode(), strict_parsing=bool(body), max_num_fields=100)
-    except ValueError:
-        raise InvalidBody(form.action, {"body": ["The body is not valid form data."]}) from None
-    arguments = MultiDict(pairs)
+    fields = fields_of(form)
+    pairs = parse_qsl(body.decode(errors="replace"))  # omits parameters without a value
+    arguments = MultiDict((name, value) for name, value in pairs if name in fields)
     return fill(form, arguments.to_dict(), _repeated(arguments))
 
 

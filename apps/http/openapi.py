@@ -228,7 +228,7 @@ def form_schema(form: type[Form]) -> Json:
         "type": "object",
         "properties": {name: _field_schema(name, field) for name, field in fields.items()},
         "required": [name for name, field in fields.items() if is_required(field)],
-        "additionalProperties": False,
+        "additionalProperties": issubclass(form, UrlEncodedForm),  # which ignores unknown parameters
     }
 
 

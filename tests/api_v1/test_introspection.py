@@ -178,12 +178,29 @@ def test_the_token_comes_in_a_form(service: Service, people: People, path: str) 
     refused = service.client.post(url, json={"token": token}, headers=headers)
     assert refused.status_code == 415
     assert "application/x-www-form-urlencoded" in refused.get_json()["message"]
-    for form in ({}, {"token": ""}, {"token": [token, token]}, {"token": token, "other": "1"}):
+    for form in ({}, {"token": ""}, {"token": [token, token]}, {"other": token}):
         response = service.client.post(url, data=form, headers=headers | FORM)
         assert (response.status_code, response.get_json()["error"]["type"]) == (400, "invalid_body"), form
     assert service.client.post(f"{url}?token={token}", headers=headers | FORM).status_code == 400
     assert service.client.get(f"{url}?token={token}", headers=headers).status_code == 405
     assert alice.get("/users/").status_code == 200
+
+
+@pytest.mark.stores("sqlite")
+@pytest.mark.parametrize("more", ["", "&", "&%8B=", "&%8B=1", "&=1", "&other", "&other=1&other=2", "&token="])
+def test_unknown_parameters_and_parameters_without_a_value_are_ignored(
+    service: Service, people: People, more: str
+) -> None:
+    """I2: RFC 6749, 3.2, whose rules for parameters RFC 7009 and RFC 7662 build on."""
+    alice, headers = people.sign_up(), basic(service.id, service.secret) | FORM
+
+    def send(path: str, token: str) -> object:
+        response = service.client.post(f"/api/v1/{path}", data=f"token={token}{more}", headers=headers)
+        return response.status_code, response.get_json().get("active")
+
+    assert [send("introspect", alice.access_token), send("introspect", "%F3")] == [(200, True), (200, False)]
+    assert [send("revoke", alice.access_token), send("revoke", "%F3")] == [(200, None)] * 2
+    assert send("introspect", alice.access_token) == (200, False)
 
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
