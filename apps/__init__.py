@@ -10,6 +10,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from apps import extensions, models  # noqa: F401 (the tables must be declared before anything reads the metadata)
 from apps.about import ROOT
 from apps.api_v1 import api_v1
+from apps.api_v1.docs import front_page
 from apps.api_v1.health import health
 from apps.api_v1.key import well_known
 from apps.config import settings as settings_of  # a plain `settings` would be replaced by the package below
@@ -35,9 +36,11 @@ def create_app(config_name: str | None = None, **overrides: Any) -> Flask:
     every problem.
     """
     app = Service("apps", instance_path=str(ROOT / "instance"), static_folder=None)
-    load_settings(app, config_name, overrides)
+    profile = load_settings(app, config_name, overrides)
     register_extensions(app)
     register_blueprints(app)
+    if profile == "development":
+        app.register_blueprint(front_page)
     register_errors(app)
     register_hooks(app)
     register_observers(app)
@@ -67,7 +70,7 @@ def register_extensions(app: Flask) -> None:
 
 
 def register_blueprints(app: Flask) -> None:
-    """Add the routes. No path redirects to another: a redirect would be a response without the envelope."""
+    """Add the routes. None redirects to the same path with or without a slash: that answer would have no envelope."""
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     app.url_map.converters.update(id=converters.IdConverter, session=converters.SessionIdConverter)

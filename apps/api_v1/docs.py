@@ -4,12 +4,14 @@ from pathlib import Path
 
 import flask_swagger_ui
 import msgspec
-from flask import Response, abort, send_from_directory, url_for
+from flask import Blueprint, Response, abort, send_from_directory, url_for
 
 from apps.api_v1.blueprint import api_v1
 from apps.http import openapi
 from apps.http.contract import Policy
 from apps.http.endpoint import endpoint
+
+front_page = Blueprint("front_page", __name__)  # at the root beside the API, in development only
 
 _SWAGGER_UI = Path(flask_swagger_ui.__file__).parent / "dist"
 _ASSETS = ("swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png")
@@ -49,6 +51,13 @@ def docs() -> Response:
     response = Response(_PAGE.format(docs=url_for(".docs")), mimetype="text/html")
     response.headers["Content-Security-Policy"] = f"{_POLICY}; frame-ancestors 'none'"
     return response
+
+
+@front_page.get("/")
+@endpoint(policy=Policy.ANYONE, answer=None)
+def to_docs() -> Response:
+    """Redirect a browser to the documentation page."""
+    return Response(status=303, headers={"Location": url_for("api_v1.docs")})
 
 
 @api_v1.get("/docs/<asset>")

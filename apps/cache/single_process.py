@@ -38,6 +38,22 @@ class SingleProcess:
         self._held[self._path] = os.getpid()  # the file stays open and locked until the process ends
         return True
 
+    def is_taken(self) -> bool:
+        """Return True if another process has the lock. This process does not keep it."""
+        if self._path is None or self._held.get(self._path) == os.getpid():
+            return False
+        try:
+            file = os.open(self._path, os.O_RDWR)
+        except OSError:  # no process has made the lock yet, or it cannot be read
+            return False
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        finally:
+            os.close(file)
+        return False
+
 
 def _lock_path(url: URL, folder: str) -> Path | None:
     """Return the file to lock, or None for a database in memory, which no other process can open.

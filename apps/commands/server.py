@@ -1,5 +1,6 @@
 """Commands that serve: `run` for development, `serve` for production."""
 
+import errno
 import functools
 import os
 import signal
@@ -17,9 +18,10 @@ from flask import Flask, current_app
 from flask.cli import with_appcontext
 from sqlalchemy.exc import OperationalError
 from werkzeug.exceptions import default_exceptions
-from werkzeug.serving import WSGIRequestHandler, run_simple
+from werkzeug.serving import WSGIRequestHandler, is_running_from_reloader, run_simple
 
 from apps.about import ROOT
+from apps.cache.single_process import SingleProcess
 from apps.config import settings
 from apps.database.engine import max_connections
 from apps.database.migrations import migrate_embedded
@@ -79,6 +81,10 @@ def run(host: str, port: int, reload: bool) -> None:
     Without DATABASE_URL, the command first creates and migrates the SQLite file under instance/.
     """
     app = current_app._get_current_object()  # type: ignore[attr-defined]
+    if not is_running_from_reloader():  # the reloader's child gets the socket of its parent
+        _warn_of_another_process(app)
+        port = _free_port(host, port)
+        click.echo(f"Documentation: {_url(host, port)}/api/v1/docs", err=True)
     migrate_embedded(app)
     logs.configure(settings(app).LOG_LEVEL)  # on stdout, like the workers of `serve`
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # process 1 of a container ignores it by default
@@ -111,7 +117,8 @@ def serve(host: str, port: int, workers: int, threads: int) -> None:
         raise click.UsageError(
             "more than one worker requires REDIS_URL: otherwise each process would have a cache of its own"
         )
-    _refuse_taken_address(host, port)
+    _warn_of_another_process(current_app._get_current_object())  # type: ignore[attr-defined]
+    _free_port(host, port)
     _warn_of_too_few_connections(workers)
     from granian import Granian
     from granian.constants import Interfaces
@@ -145,14 +152,40 @@ def _worker_environment(workers: int, threads: int) -> dict[str, str]:
     return {f"GATEHOUSE_{name}": str(value) for name, value in values.items()}
 
 
-def _refuse_taken_address(host: str, port: int) -> None:
-    """Refuse a port in use: granian sets SO_REUSEPORT and would share it with another service."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # ignores connections that a previous service left
-        try:
+def _free_port(host: str, port: int) -> int:
+    """Return `port`, or a free one for 0. Raises `ClickException` if a server cannot listen there.
+
+    granian itself would share a port in use with another service, because it sets SO_REUSEPORT.
+    """
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # ignores connections of a previous service
             probe.bind((host, port))
-        except OSError as error:
-            raise click.UsageError(f"cannot listen on {host}, port {port}: {error.strerror}") from None
+            bound: int = probe.getsockname()[1]
+            return bound
+    except OSError as error:
+        what = "port" if error.errno in (errno.EADDRINUSE, errno.EACCES) else "host"
+        raise click.ClickException(
+            f"cannot listen on {host}, port {port}: {error.strerror}. Choose another {what} with --{what}."
+        ) from None
+
+
+def _url(host: str, port: int) -> str:
+    """Return the URL of a server for a browser on this machine, also if it listens on all addresses."""
+    address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 (compared, not bound)
+    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
+
+
+def _warn_of_another_process(app: Flask) -> None:
+    """Warn that another process serves the same database, if only one process may."""
+    if settings(app).REDIS_URL:
+        return
+    if SingleProcess(app.config["SQLALCHEMY_DATABASE_URI"], app.instance_path).is_taken():
+        click.echo(
+            f"warning: another process serves the database {db.engine.url.database}. Until it ends, this one answers "
+            "503 second_process. More than one process requires REDIS_URL.",
+            err=True,
+        )
 
 
 def _load_in_worker(main_process: int, environment: dict[str, str], _target: str) -> WSGIApplication:

@@ -13,11 +13,11 @@ from apps.settings.flask_config import configure_libraries
 from apps.settings.reader import InvalidSettings, from_environment, from_file, needed_secrets, read_settings
 
 
-def load_settings(app: Flask, config_name: str | None, overrides: dict[str, Any]) -> None:
+def load_settings(app: Flask, config_name: str | None, overrides: dict[str, Any]) -> str:
     """Read the settings into `app.extensions["settings"]`, and those of Flask and its extensions into `app.config`.
 
-    `overrides` win over every other source. Raises `InvalidSettings` with all problems; each names the setting and
-    never its value.
+    Returns the name of the profile. `overrides` win over every other source. Raises `InvalidSettings` with all
+    problems; each names the setting and never its value.
     """
     name = config_name or os.environ.get("GATEHOUSE_PROFILE", "development")
     names = [profile for profile in config if config_name or profile != "testing"]  # only code can select "testing"
@@ -35,3 +35,4 @@ def load_settings(app: Flask, config_name: str | None, overrides: dict[str, Any]
         raise InvalidSettings(problems)
     app.extensions["settings"] = settings
     configure_libraries(app, settings)
+    return name

@@ -124,6 +124,24 @@ def test_a_sqlite_file_is_one_processs_whatever_its_name_and_its_tmpdir(tmp_path
     assert is_free(tmp_path, "sqlite:///others.db")
 
 
+def test_a_lock_is_taken_only_while_another_process_holds_it(tmp_path: Path) -> None:
+    """R6: the question takes no lock, so it keeps no other process from serving."""
+    url, folder = f"sqlite:///{tmp_path}/users.db", str(tmp_path)
+    assert not SingleProcess(url, folder).is_taken()
+    code = "import sys; from apps.cache.single_process import SingleProcess as S; print(S(*sys.argv[1:]).is_ours())"
+    code += "; sys.stdout.flush(); sys.stdin.read()"
+    command = [sys.executable, "-c", code, url, folder]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout
+        assert other.stdout.readline() == "True\n"
+        assert SingleProcess(url, folder).is_taken()
+        other.communicate()
+    assert not SingleProcess(url, folder).is_taken()
+    assert is_free(tmp_path, url)
+    assert SingleProcess(url, folder).is_ours()
+    assert not SingleProcess(url, folder).is_taken()
+
+
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "sqlite:///file:x?mode=memory&uri=true"])
 def test_a_database_in_memory_needs_no_lock(tmp_path: Path, url: str) -> None:
     assert SingleProcess(url, str(tmp_path)).is_ours()
