@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.support import programs, recorder, servers, stores
 from tests.support.people import People
@@ -30,6 +31,20 @@ def pytest_configure(config: pytest.Config) -> None:
     for name, url in started.urls.items():
         os.environ[f"TEST_{name.upper()}_URL"] = url
     config.stash[missing_key] = started.missing
+
+
+class OneWorkerPerServer(LoadScopeScheduling):
+    """Keep each module that starts a server or a browser for all its tests on one worker; spread all other tests."""
+
+    MODULES = ("test_docs_page.py", "test_examples.py", "test_unreadable.py")
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = nodeid.split("::")[0]
+        return module if module.endswith(self.MODULES) else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneWorkerPerServer:
+    return OneWorkerPerServer(config, log)
 
 
 missing_key = pytest.StashKey[dict[str, str]]()

@@ -11,8 +11,11 @@ from jsonschema import Draft202012Validator
 from werkzeug.exceptions import HTTPException
 from werkzeug.test import TestResponse
 
+from apps.config import settings
 from apps.http import openapi
 from apps.http.headers import HEADERS
+
+_documents: dict[tuple[str, ...], dict[str, Any]] = {}
 
 
 class DocumentedClient(FlaskClient):
@@ -63,12 +66,12 @@ def check_documented(app: Flask, response: TestResponse) -> None:
 
 
 def _document(app: Flask) -> dict[str, Any]:
-    """Return the document, built once per application."""
-    if "document of the suite" not in app.extensions:
+    """Return the document, built once for all applications of the same routes and settings."""
+    key = (*map(str, app.url_map.iter_rules()), repr(settings(app)))
+    if key not in _documents:
         with app.app_context():
-            app.extensions["document of the suite"] = openapi.document()
-    document: dict[str, Any] = app.extensions["document of the suite"]
-    return document
+            _documents[key] = openapi.document()
+    return _documents[key]
 
 
 def _documented_path(app: Flask, response: TestResponse) -> str | None:
