@@ -50,6 +50,7 @@ TOPICS = {
     "examples": "docs/examples",
     "layers": "the order of imports",
     "links": "links of the Markdown files",
+    "readme": "README.md and README.zh-CN.md",
     "recorder": "tests that use no store",
     "requirements": "requirement ids",
     "stems": "this file",

@@ -17,6 +17,7 @@ _PATHS = {
     "faketime": ("faketime",),
     "slowhttptest": ("slowhttptest",),
     "promtool": ("promtool",),
+    "zsh": ("zsh",),
 }
 _HOW_TO_INSTALL = {
     "newman": "`npm ci` installs it",
@@ -27,6 +28,7 @@ _HOW_TO_INSTALL = {
     "galera": "install your system's package `galera-4`",
     "faketime": "install your system's package `faketime`",
     "slowhttptest": "install your system's package `slowhttptest`",
+    "zsh": "install your system's package `zsh`",
     "promtool": "it is in your system's package `prometheus`",
 }
 
