@@ -15,7 +15,7 @@ from apps.api_v1.health import health
 from apps.api_v1.key import well_known
 from apps.config import settings as settings_of  # a plain `settings` would be replaced by the package below
 from apps.database import bulkhead, engine, timeouts
-from apps.http import client_address, converters, headers
+from apps.http import client_address, converters, cookies, headers
 from apps.http.error_handlers import register_errors
 from apps.http.flask_app import Service
 from apps.observability import logs
@@ -56,7 +56,8 @@ def register_extensions(app: Flask) -> None:
         # Exact patterns: Flask-CORS treats a string with any of `*[]?` as a pattern, and ignores the case of others.
         exact = [re.compile(re.escape(origin) + r"\Z") for origin in settings_of(app).CORS_ORIGINS]
         with_cookies = "cookies" in settings_of(app).JWT_TOKEN_LOCATION
-        extensions.cors.init_app(app, origins=exact, supports_credentials=with_cookies, expose_headers=headers.EXPOSED)
+        exposed = [*headers.EXPOSED, *([cookies.CSRF_HEADER] if with_cookies else [])]
+        extensions.cors.init_app(app, origins=exact, supports_credentials=with_cookies, expose_headers=exposed)
     counter.init_app(app)
     password_hash.init_app(app)
     key.init_app(app)

@@ -105,7 +105,10 @@ class CsrfFailed(ApiError):
 
     status = 403
     type = "csrf_failed"
-    message = "The CSRF token is missing or wrong. Send the value of the cookie __Host-csrf_token in X-CSRF-Token."
+    message = (
+        "The CSRF token is missing or wrong. Send the value of the cookie __Host-csrf_token in X-CSRF-Token. Sign-up, "
+        "login, refresh and GET /users/ also answer with it in that header."
+    )
 
 
 class NotFound(ApiError):

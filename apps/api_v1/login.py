@@ -17,6 +17,7 @@ from apps.services.login import log_in
     policy=Policy.ANYONE,
     form=LoginForm,
     answer=LoginAnswer,
+    sends_csrf_token=True,
     limit="LOGIN_LIMIT",
     account_limit="LOGIN_ACCOUNT_LIMIT",
     hashes_password=True,

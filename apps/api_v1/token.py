@@ -16,6 +16,7 @@ from apps.services.identity_cache import Identity
     policy=Policy.SELF,
     token="refresh",
     answer=RefreshAnswer,
+    sends_csrf_token=True,
     limit="REFRESH_LIMIT",
     account_limit="REFRESH_ACCOUNT_LIMIT",
     errors=(NoSigningKey,),

@@ -46,6 +46,7 @@ class UserAPI(MethodView):
         policy=Policy.ANYONE,
         form=SignUpForm,
         answer=LoginAnswer,
+        sends_csrf_token=True,
         limit="SIGN_UP_LIMIT",
         account_limit="SIGN_UP_ACCOUNT_LIMIT",
         hashes_password=True,
@@ -55,12 +56,22 @@ class UserAPI(MethodView):
         """Sign up."""
         return answer_login(users.sign_up(**form.values(), device=client_device()))
 
-    @endpoint(policy=Policy.SELF_OR_ADMIN, token="access", answer=UserAnswer, has_etag=True, errors=(UserNotFound,))
+    @endpoint(
+        policy=Policy.SELF_OR_ADMIN,
+        token="access",
+        answer=UserAnswer,
+        has_etag=True,
+        sends_csrf_token=True,
+        errors=(UserNotFound,),
+    )
     def get(self, identity: Identity, user_id: int | None = None) -> Response:
         """Read a user: yourself or, as an admin, any user."""
         if user_id in (None, identity.user.id):
-            return answer_user(identity.user, from_cache=identity.from_cache)
-        return answer_user(read_user(user_id))
+            response = answer_user(identity.user, from_cache=identity.from_cache)
+        else:
+            response = answer_user(read_user(user_id))
+        cookies.send_csrf_token(response, identity.session.id)
+        return response
 
     @endpoint(
         policy=Policy.SELF_OR_ADMIN,

@@ -51,6 +51,7 @@ class Contract:
     answer: type[msgspec.Struct] | None  # None: the route is not in the OpenAPI document
     is_enveloped: bool = True
     has_etag: bool = False  # the response has an ETag, for a later If-Match
+    sends_csrf_token: bool = False  # in cookie mode, the response has the CSRF token of the session in a header
     token: Kind | None = None
     is_fresh: bool = False  # requires a token from a login, not from a refresh
     form: type[JsonForm] | None = None

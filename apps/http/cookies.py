@@ -26,6 +26,13 @@ def set_tokens(response: Response, session_id: str, access_token: str, refresh_t
     if refresh_token:
         _set(response, REFRESH, refresh_token)
     _set(response, CSRF, csrf_token(session_id), is_hidden=False)
+    send_csrf_token(response, session_id)
+
+
+def send_csrf_token(response: Response, session_id: str) -> None:
+    """Send the CSRF token in a header too, in cookie mode: a page of another host cannot read the cookie."""
+    if is_on():
+        response.headers[CSRF_HEADER] = csrf_token(session_id)
 
 
 def clear_tokens(response: Response) -> None:

@@ -11,7 +11,7 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-# Further response headers that a page of another origin may read (CORS).
+# Further response headers that a page of another origin may read (CORS); in cookie mode also the CSRF token.
 EXPOSED = ("ETag", "Retry-After", "WWW-Authenticate", "X-Request-ID")
 
 _DEFAULTS = [(name.lower(), (name, value)) for name, value in HEADERS.items()]

@@ -33,9 +33,11 @@ _IF_MATCH = {
 _CSRF_TOKEN = {
     "name": cookies.CSRF_HEADER,
     "in": "header",
-    "description": f"The value of the cookie {cookies.CSRF}; needed when the token comes in a cookie.",
+    "description": f"The value of the cookie {cookies.CSRF} or of the last answer's header of this name; needed when "
+    "the token comes in a cookie.",
     "schema": {"type": "string"},
 }
+_SENT_CSRF = {cookies.CSRF_HEADER: {"description": "The CSRF token of the session.", "schema": {"type": "string"}}}
 _ETAG = {"ETag": {"description": "The version of what is answered.", "schema": {"type": "string"}}}
 _HEADERS = {
     401: {"WWW-Authenticate": {"description": "The challenge (RFC 6750, 3).", "schema": {"type": "string"}}},
@@ -180,8 +182,11 @@ def _responses(contract: Contract, errors: list[type[ApiError]]) -> Json:
     for error in errors:
         by_status[error.status].append(error)
     responses: Json = {"200": {"description": "Done.", "content": _media(_success_schema(contract))}}
-    if contract.has_etag:
-        responses["200"]["headers"] = _ETAG
+    headers = _ETAG if contract.has_etag else {}
+    if contract.sends_csrf_token and cookies.is_on():
+        headers = headers | _SENT_CSRF
+    if headers:
+        responses["200"]["headers"] = headers
     for status, group in sorted(by_status.items()):
         types = [error.type for error in group]
         schema = {"allOf": [{"$ref": _REF.format(name="Error")}, _error_of(status, types)]}

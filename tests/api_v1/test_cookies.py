@@ -65,6 +65,36 @@ def test_no_body_holds_a_token(client: FlaskClient) -> None:
         assert not [name for name in (ACCESS, REFRESH) if cookie(client, name) in response.text]
 
 
+def test_answers_with_a_session_send_the_csrf_token_in_a_header(client: FlaskClient) -> None:
+    """I8: for a page of another host, which cannot read the cookie. Others get no such header."""
+    signed_up = sign_up(client)
+    user_id = signed_up.get_json()["data"]["id"]
+    answers = [
+        signed_up,
+        client.get("/api/v1/users/"),
+        client.get(f"/api/v1/users/{user_id}"),
+        client.post("/api/v1/refresh", headers=proof(client)),
+    ]
+    assert [answer.headers.getlist("X-CSRF-Token") for answer in answers] == [[cookie(client, CSRF)]] * 4
+    login = client.post("/api/v1/login", json={"username": "alice-liddell", "password": PASSWORD})
+    assert login.headers["X-CSRF-Token"] == cookie(client, CSRF) != signed_up.headers["X-CSRF-Token"]
+    assert {answer.headers["Cache-Control"] for answer in (*answers, login)} == {"no-store"}
+    refused = [client.get("/api/v1/sessions"), client.post("/api/v1/refresh"), client.get("/api/v1/users/x")]
+    assert not [answer for answer in refused if "X-CSRF-Token" in answer.headers]
+
+
+@pytest.mark.settings(JWT_TOKEN_LOCATION=["headers", "cookies"], CORS_ORIGINS=["https://app.example.com"])
+def test_a_page_of_a_listed_origin_may_read_the_csrf_token(client: FlaskClient) -> None:
+    """I7, I8: and send cookies; a page of another origin may do neither."""
+    sign_up(client)
+    listed, other = (
+        client.get("/api/v1/users/", headers={"Origin": f"https://{host}.example.com"}) for host in ("app", "evil")
+    )
+    assert "X-CSRF-Token" in listed.headers["Access-Control-Expose-Headers"].split(", ")
+    assert listed.headers["Access-Control-Allow-Credentials"] == "true"
+    assert not [name for name, _ in other.headers if name.startswith("Access-Control-")]
+
+
 def test_a_browser_reads_refreshes_and_logs_out(client: FlaskClient) -> None:
     """I8: with its cookies alone, plus the CSRF header on requests that change something."""
     sign_up(client)
@@ -209,6 +239,6 @@ def test_a_cookie_holds_only_its_own_kind(app: Flask, client: FlaskClient) -> No
 def test_cookies_are_off_by_default(app: Flask, client: FlaskClient) -> None:
     """I8: no cookie is set, and none is read."""
     response = sign_up(client)
-    assert "Set-Cookie" not in response.headers
+    assert not {"Set-Cookie", "X-CSRF-Token"} & {*response.headers.keys()}
     client.set_cookie(ACCESS, response.get_json()["data"]["access_token"])
     assert outcome(client.get("/api/v1/users/")) == (401, "missing_token")

@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,22 +10,8 @@ from urllib.request import urlopen
 import pytest
 from flask.testing import FlaskClient
 
-from tests.support import programs
+from tests.support import chromium, programs
 from tests.support.live import Live, live_server
-
-_FLAGS = (
-    "--headless",
-    "--no-sandbox",  # CI runs as root, and root cannot use the sandbox
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-    "--enable-logging=stderr",
-    "--virtual-time-budget=20000",
-)
 
 
 @dataclass
@@ -41,19 +26,15 @@ class Page:
 
 @pytest.fixture(scope="module", params=["/api/v1/docs", "/api/v1/docs/"])
 def page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    if not programs.find("chromium"):
-        pytest.skip("no chromium here")
+    programs.skip_unless_installed("chromium")
     with live_server(tmp_path_factory.mktemp("docs_page")) as live:
         yield browse(live, request.param)
 
 
 def browse(live: Live, path: str) -> Page:
     net_log = live.folder / "net.json"
-    places = [f"--user-data-dir={live.folder / 'profile'}", f"--log-net-log={net_log}"]
-    command = [programs.find("chromium") or "", *_FLAGS, *places, "--dump-dom", f"{live.url}{path}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=True)
-    console = [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
-    return Page(live, done.stdout, console, asked_by(live.url, net_log))
+    dom, console = chromium.load(f"{live.url}{path}", live.folder / "profile", f"--log-net-log={net_log}")
+    return Page(live, dom, console, asked_by(live.url, net_log))
 
 
 def asked_by(origin: str, net_log: Path) -> set[str]:

@@ -60,7 +60,8 @@ def check_documented(app: Flask, response: TestResponse) -> None:
     if status not in operation["responses"]:
         raise AssertionError(f"{response.request.method} {path}: {status} is not documented")
     documented = operation["responses"][status]
-    assert ("ETag" in response.headers) == ("ETag" in documented.get("headers", {}))
+    for name in ("ETag", "X-CSRF-Token"):
+        assert (name in response.headers) == (name in documented.get("headers", {})), name
     schema = documented["content"]["application/json"]["schema"]
     Draft202012Validator({**schema, "components": document["components"]}).validate(response.get_json())
 

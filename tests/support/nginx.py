@@ -34,6 +34,16 @@ http {{
     include {folder}/gatehouse.conf;
 }}
 """
+PAGES = """
+server {{
+    listen 127.0.0.1:{tls} ssl http2;
+    server_name app.example.test evil.example.test;
+    ssl_certificate     {folder}/gatehouse.crt;
+    ssl_certificate_key {folder}/gatehouse.key;
+    root {pages};
+    types {{ text/html html; text/javascript js; }}
+}}
+"""
 _TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
 
@@ -66,8 +76,12 @@ class Front:
 
 
 @contextmanager
-def nginx(program: str, folder: Path, ports: list[int]) -> Iterator[Front]:
-    """Run nginx in front of two processes of the service that listen on `ports`."""
+def nginx(program: str, folder: Path, ports: list[int], pages: Path | None = None) -> Iterator[Front]:
+    """Run nginx in front of two processes of the service that listen on `ports`.
+
+    The files of the folder `pages` are at https://app.example.test and https://evil.example.test; every other host is
+    the service.
+    """
     certificate, key = folder / "gatehouse.crt", folder / "gatehouse.key"
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days=1"]
     command += ["-subj=/CN=localhost", "-addext=subjectAltName=DNS:localhost", f"-keyout={key}", f"-out={certificate}"]
@@ -76,6 +90,7 @@ def nginx(program: str, folder: Path, ports: list[int]) -> Iterator[Front]:
     site = (NGINX / "gatehouse.conf").read_text().replace("/etc/gatehouse/tls", str(folder))
     site = re.sub(r"listen 80;", f"listen 127.0.0.1:{plain};", site)
     site = re.sub(r"listen 443 ", f"listen 127.0.0.1:{tls} ", site)
+    site += PAGES.format(tls=tls, folder=folder, pages=pages) if pages else ""
     (folder / "gatehouse.conf").write_text(site)
     write_upstream(folder, ports)
     places = " ".join(f"{name}_temp_path {folder}/{name};" for name in _TEMPORARY)
