@@ -73,6 +73,9 @@ FIELD_INDEX_KEY = "change-me: the output of `openssl rand -base64 32`"
 # service sends tokens only in cookies, and accepts them from both. One of headers, cookies.
 # JWT_TOKEN_LOCATION = ["headers"]
 
+# Cookies outlast a restart of the browser: each lives as long as its token. Off: until it closes.
+# COOKIE_PERSISTENT = True
+
 # The `iss` claim of tokens (RFC 7519, 4.1.1).
 # JWT_ISSUER = "gatehouse"
 

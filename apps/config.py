@@ -157,6 +157,10 @@ class BaseConfig:
             choices=("headers", "cookies"),
         ),
     ] = ("headers",)
+    COOKIE_PERSISTENT: Annotated[
+        bool,
+        Setting("Cookies outlast a restart of the browser: each lives as long as its token. Off: until it closes."),
+    ] = True
     JWT_ISSUER: Annotated[str, Setting("The `iss` claim of tokens (RFC 7519, 4.1.1).")] = "gatehouse"
     JWT_AUDIENCE: Annotated[str, Setting("The `aud` claim of tokens (RFC 7519, 4.1.3).")] = "gatehouse"
     JWT_LEEWAY: Annotated[

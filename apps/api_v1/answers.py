@@ -79,7 +79,7 @@ def answer_tokens(answer: LoginAnswer | RefreshAnswer, session_id: str, pair: To
     """Answer with tokens: in the body or, in cookie mode, in cookies."""
     if cookies.is_on():
         response = HttpResponse.success(answer)
-        cookies.set_tokens(response, session_id, pair.access_token, pair.refresh_token)
+        cookies.set_tokens(response, session_id, pair)
         return response
     answer.access_token, answer.refresh_token = pair.access_token, pair.refresh_token or msgspec.UNSET
     return HttpResponse.success(answer)

@@ -5,10 +5,14 @@ useless in another session (OWASP CSRF Cheat Sheet, "signed double submit").
 """
 
 import hmac
+from datetime import datetime
+from math import ceil
 
 from flask import Response, request
 
 from apps.config import settings
+from apps.services.token import TokenPair
+from apps.utils import clock
 
 ACCESS, REFRESH, CSRF = "__Host-access_token", "__Host-refresh_token", "__Host-csrf_token"
 CSRF_HEADER = "X-CSRF-Token"
@@ -20,12 +24,15 @@ def is_on() -> bool:
     return "cookies" in settings().JWT_TOKEN_LOCATION
 
 
-def set_tokens(response: Response, session_id: str, access_token: str, refresh_token: str | None) -> None:
-    """Set the token cookies and the CSRF cookie. They end when the browser closes; the tokens may expire earlier."""
-    _set(response, ACCESS, access_token)
-    if refresh_token:
-        _set(response, REFRESH, refresh_token)
-    _set(response, CSRF, csrf_token(session_id), is_hidden=False)
+def set_tokens(response: Response, session_id: str, pair: TokenPair) -> None:
+    """Set the token cookies and the CSRF cookie, which lives as long as the refresh token.
+
+    With `COOKIE_PERSISTENT`, a cookie expires with its token, else when the browser closes.
+    """
+    _set(response, ACCESS, pair.access_token, pair.access_end)
+    if pair.refresh_token:
+        _set(response, REFRESH, pair.refresh_token, pair.refresh_end)
+    _set(response, CSRF, csrf_token(session_id), pair.refresh_end, is_hidden=False)
     send_csrf_token(response, session_id)
 
 
@@ -54,5 +61,7 @@ def is_forged(session_id: str) -> bool:
     return not hmac.compare_digest(request.headers.get(CSRF_HEADER, "").encode(), csrf_token(session_id).encode())
 
 
-def _set(response: Response, name: str, value: str, *, is_hidden: bool = True) -> None:
-    response.set_cookie(name, value, path="/", secure=True, httponly=is_hidden, samesite="Strict")
+def _set(response: Response, name: str, value: str, end: datetime, *, is_hidden: bool = True) -> None:
+    seconds = ceil((end - clock.now()).total_seconds())
+    max_age = max(seconds, 0) if settings().COOKIE_PERSISTENT else None
+    response.set_cookie(name, value, max_age, path="/", secure=True, httponly=is_hidden, samesite="Strict")

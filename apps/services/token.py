@@ -74,10 +74,15 @@ _jws.register_algorithm("HS256", _Hmac(HMACAlgorithm.SHA256))
 
 @dataclass(frozen=True, slots=True)
 class TokenPair:
-    """The tokens that a login or a refresh returns; without rotation, a refresh returns no refresh token."""
+    """The tokens that a login or a refresh returns, and when they expire.
+
+    Without rotation, a refresh returns no refresh token; `refresh_end` is that of the one that the client has.
+    """
 
     access_token: str
+    access_end: datetime
     refresh_token: str | None
+    refresh_end: datetime
 
 
 def init_app(app: Flask) -> None:
@@ -87,7 +92,7 @@ def init_app(app: Flask) -> None:
 
 def issue_pair(session: Session) -> TokenPair:
     """Return the tokens of a session that was just opened; the access token is fresh."""
-    return TokenPair(_issue_access_token(session, is_fresh=True), _issue_refresh_token(session))
+    return _issue_pair(session, _issue_refresh_token(session), is_fresh=True)
 
 
 def refresh(identity: Identity) -> TokenPair:
@@ -100,9 +105,9 @@ def refresh(identity: Identity) -> TokenPair:
         if identity.generation != identity.session.refresh_generation:  # retired while rotation was on
             raise InvalidToken
         session_service.touch(identity.session)
-        return TokenPair(_issue_access_token(identity.session, is_fresh=False), None)
+        return _issue_pair(identity.session, None, is_fresh=False)
     session = session_service.rotate(identity.session.id, identity.generation)
-    return TokenPair(_issue_access_token(session, is_fresh=False), _issue_refresh_token(session))
+    return _issue_pair(session, _issue_refresh_token(session), is_fresh=False)
 
 
 def authenticate(token: str, kind: Kind) -> Identity:
@@ -128,10 +133,12 @@ def authenticate_any(token: str) -> tuple[Identity, Mapping[str, Any]]:
     return identity, claims
 
 
-def _issue_access_token(session: Session | CachedSession, *, is_fresh: bool) -> str:
+def _issue_pair(session: Session | CachedSession, refresh_token: str | None, *, is_fresh: bool) -> TokenPair:
+    """Return a new access token of the session, with its refresh token if there is one to return."""
     now = clock.now()
     end = min(now + settings().JWT_ACCESS_TOKEN_EXPIRES, session.end_time)
-    return _issue(session, now, end, type="access", fresh=is_fresh, jti=secrets.token_hex(16))
+    token = _issue(session, now, end, type="access", fresh=is_fresh, jti=secrets.token_hex(16))
+    return TokenPair(token, end, refresh_token, session.expire_time)
 
 
 def _issue_refresh_token(session: Session) -> str:

@@ -1,17 +1,21 @@
 """I8, cookie mode: tokens that scripts cannot read, and a CSRF token for every request that changes something."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+import time_machine
 from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from tests.support.forge import claims_of, verdict
 from tests.support.people import BIRTH, PASSWORD, bearer, sign_up_body
+from tests.support.settings import change_settings
 
 pytestmark = [pytest.mark.stores("sqlite"), pytest.mark.settings(JWT_TOKEN_LOCATION=["headers", "cookies"])]
 
+START = datetime(2026, 1, 1, 12, tzinfo=UTC)
 ACCESS, REFRESH, CSRF = "__Host-access_token", "__Host-refresh_token", "__Host-csrf_token"
 CSRF_FAILED = (403, "csrf_failed")
 
@@ -50,9 +54,56 @@ def test_every_cookie_is_bound_to_this_host_and_hidden_from_scripts(client: Flas
     """I8: `__Host-` requires Secure, Path=/ and no Domain. Only the CSRF token is readable by a page."""
     safe = {"Secure", "Path=/", "SameSite=Strict"}
     expected = {ACCESS: safe | {"HttpOnly"}, REFRESH: safe | {"HttpOnly"}, CSRF: safe}
-    assert set_cookies(sign_up(client)) == expected
     login = {"username": "alice-liddell", "password": PASSWORD}
-    assert set_cookies(client.post("/api/v1/login", json=login)) == expected
+    for response in (sign_up(client), client.post("/api/v1/login", json=login)):
+        found = set_cookies(response)
+        assert {name: {a for a in found[name] if not a.startswith(EXPIRY)} for name in found} == expected
+
+
+def max_ages(response: TestResponse) -> dict[str, str]:
+    """Return {name: "Max-Age=..."} of the cookies that have one. Werkzeug adds Expires, for old browsers."""
+    found = set_cookies(response).items()
+    return {name: a for name, attributes in found for a in attributes if a.startswith("Max-Age")}
+
+
+EXPIRY = ("Max-Age=", "Expires=")
+COOKIES = {"JWT_TOKEN_LOCATION": ["headers", "cookies"]}
+
+
+@pytest.mark.parametrize("rotation", [False, True])
+@pytest.mark.settings(**COOKIES, SESSION_LIFETIME=450)
+def test_a_cookie_lives_as_long_as_its_token(app: Flask, client: FlaskClient, rotation: bool) -> None:
+    """I8: and the CSRF token as long as the refresh token, so a restart of the browser ends no session."""
+    change_settings(app, JWT_REFRESH_ROTATION=rotation)
+    with time_machine.travel(START, tick=False) as time:
+        expected = {ACCESS: "Max-Age=120", REFRESH: "Max-Age=300", CSRF: "Max-Age=300"}
+        assert max_ages(sign_up(client)) == expected
+        time.shift(100)
+        refreshed = max_ages(client.post("/api/v1/refresh", headers=proof(client)))
+        rest = {ACCESS: "Max-Age=120", CSRF: "Max-Age=200"}
+        assert refreshed == (expected if rotation else rest)
+        time.shift(180)
+        refreshed = max_ages(client.post("/api/v1/refresh", headers=proof(client)))
+        until_the_end = {ACCESS: "Max-Age=120", REFRESH: "Max-Age=170", CSRF: "Max-Age=170"}
+        assert refreshed == (until_the_end if rotation else {ACCESS: "Max-Age=120", CSRF: "Max-Age=20"})
+
+
+@pytest.mark.settings(**COOKIES, COOKIE_PERSISTENT=False)
+def test_a_cookie_may_end_with_the_browser(client: FlaskClient) -> None:
+    """I8."""
+    for response in (sign_up(client), client.post("/api/v1/refresh", headers=proof(client))):
+        attributes = set().union(*set_cookies(response).values())
+        assert not [attribute for attribute in attributes if attribute.startswith(EXPIRY)]
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+def test_a_logout_makes_the_browser_drop_every_cookie(app: Flask, client: FlaskClient, persistent: bool) -> None:
+    """I8: with the attributes that `__Host-` requires, or a browser ignores the answer."""
+    change_settings(app, COOKIE_PERSISTENT=persistent)
+    sign_up(client)
+    dropped = set_cookies(client.post("/api/v1/logout", headers=proof(client)))
+    assert set(dropped) == {ACCESS, REFRESH, CSRF}
+    assert all({"Max-Age=0", "Secure", "Path=/", "SameSite=Strict"} <= attributes for attributes in dropped.values())
 
 
 def test_no_body_holds_a_token(client: FlaskClient) -> None:

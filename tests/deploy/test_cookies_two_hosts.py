@@ -110,3 +110,10 @@ def test_a_page_that_is_not_listed_reads_and_changes_nothing(run: Run) -> None:
     assert signed_up[0] == [["POST", "/users/", 200, None]]
     for request in ('"GET", "/users/"', '"POST", "/refresh"', '"POST", "/logout"'):
         assert run(f"await send({request});", STRANGER) == (["TypeError: Failed to fetch"], "")
+
+
+def test_a_restart_of_the_browser_keeps_the_session(run: Run) -> None:
+    """I8: the cookies are persistent."""
+    run(f"""await send("POST", "/users/", {json.dumps(sign_up_body("alice-liddell"))});""")
+    steps, _ = run('await send("GET", "/users/"); await send("POST", "/refresh");')
+    assert steps == [["GET", "/users/", 200, None], ["POST", "/refresh", 200, None]]
