@@ -100,6 +100,18 @@ class Forbidden(ApiError):
     message = "Your account is not allowed to do this."
 
 
+class InsufficientScope(ApiError):
+    """The client's credentials are valid, but it lacks the scope of the route (RFC 6750, 3.1)."""
+
+    status = 403
+    type = "insufficient_scope"
+    message = "Your client lacks the scope of this request."
+
+    def __init__(self, scope: str) -> None:
+        super().__init__()
+        self.message = f"Your client lacks the scope `{scope}`. Ask the operator of this service to add it."
+
+
 class CsrfFailed(ApiError):
     """The token came in a cookie, and the CSRF token is missing or wrong."""
 

@@ -32,7 +32,14 @@ class IntrospectionAnswer(msgspec.Struct, omit_defaults=True):
 
 
 @api_v1.post("/introspect")
-@endpoint(policy=Policy.CLIENT, form=TokenForm, answer=IntrospectionAnswer, is_enveloped=False, limit="CLIENT_LIMIT")
+@endpoint(
+    policy=Policy.CLIENT,
+    scope="introspect",
+    form=TokenForm,
+    answer=IntrospectionAnswer,
+    is_enveloped=False,
+    limit="CLIENT_LIMIT",
+)
 def introspect(client: Client, form: TokenForm) -> Response:  # noqa: ARG001 (used by the policy)
     """Check whether a token is active, and whose it is (RFC 7662)."""
     active = introspection.introspect(form.data["token"])
@@ -51,7 +58,7 @@ def introspect(client: Client, form: TokenForm) -> Response:  # noqa: ARG001 (us
 
 
 @api_v1.post("/revoke")
-@endpoint(policy=Policy.CLIENT, form=TokenForm, answer=NoAnswer, limit="CLIENT_LIMIT")
+@endpoint(policy=Policy.CLIENT, scope="revoke", form=TokenForm, answer=NoAnswer, limit="CLIENT_LIMIT")
 def revoke(client: Client, form: TokenForm) -> Response:
     """End the session of a token (RFC 7009). An invalid token is answered with 200 as well."""
     introspection.revoke(form.data["token"], client.id)

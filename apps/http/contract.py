@@ -12,6 +12,7 @@ from apps.errors import (
     DatabaseUnavailable,
     Forbidden,
     FreshTokenRequired,
+    InsufficientScope,
     InvalidBody,
     InvalidClient,
     InvalidToken,
@@ -24,6 +25,7 @@ from apps.errors import (
 from apps.forms.fields import JsonForm
 from apps.forms.urlencoded import QueryForm
 from apps.http import cookies
+from apps.services.client import Scope
 from apps.services.token import Kind
 
 
@@ -53,6 +55,7 @@ class Contract:
     has_etag: bool = False  # the response has an ETag, for a later If-Match
     sends_csrf_token: bool = False  # in cookie mode, the response has the CSRF token of the session in a header
     token: Kind | None = None
+    scope: Scope | None = None  # that a client needs
     is_fresh: bool = False  # requires a token from a login, not from a refresh
     form: type[JsonForm] | None = None
     query: type[QueryForm] | None = None
@@ -62,9 +65,11 @@ class Contract:
     errors: tuple[type[ApiError], ...] = ()
 
     def __post_init__(self) -> None:
-        """Raise `TypeError` unless the policy and the token fit together."""
+        """Raise `TypeError` unless the policy fits the token and the scope."""
         if (self.policy in (Policy.ANYONE, Policy.CLIENT, Policy.MONITOR)) != (self.token is None):
             raise TypeError("ANYONE, CLIENT and MONITOR take no token; every other policy needs one")
+        if (self.policy is Policy.CLIENT) != (self.scope is not None):
+            raise TypeError("CLIENT needs a scope; no other policy takes one")
 
     @property
     def all_errors(self) -> list[type[ApiError]]:
@@ -74,7 +79,7 @@ class Contract:
             (self.token is not None, (MissingToken, InvalidToken)),
             (self.token is not None and cookies.is_on(), (CsrfFailed,)),
             (self.policy in (Policy.SELF_OR_ADMIN, Policy.ADMIN), (Forbidden,)),
-            (self.policy is Policy.CLIENT, (InvalidClient,)),
+            (self.policy is Policy.CLIENT, (InvalidClient, InsufficientScope)),
             (self.is_fresh, (FreshTokenRequired,)),
             (self.form is not None, (InvalidBody, BodyTooLarge, UnsupportedMediaType)),
             (self.query is not None, (InvalidBody,)),

@@ -32,7 +32,7 @@ from apps.models import Client
 from apps.observability.request_context import bind_identity
 from apps.rate_limits.counter import count_request
 from apps.security.password_hash import hashing_slot
-from apps.services.client import authenticate_client
+from apps.services.client import authenticate_client, require_scope
 from apps.services.identity_cache import Identity
 from apps.services.token import Kind, authenticate
 
@@ -74,8 +74,9 @@ def _authenticate(contract: Contract, arguments: dict[str, Any]) -> None:
     """Authenticate as the policy demands, and add the identity or the client to the view's arguments."""
     if contract.token:
         arguments["identity"] = _identify(contract, contract.token, arguments.get("user_id"))
-    elif contract.policy is Policy.CLIENT:
-        arguments["client"] = _identify_client()
+    elif contract.scope:
+        arguments["client"] = client = _identify_client()
+        require_scope(client, contract.scope)
     elif contract.policy is Policy.MONITOR:
         _identify_monitor()
 

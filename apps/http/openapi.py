@@ -117,7 +117,7 @@ def _operation(rule: Rule, method: str, view: Any, contract: Contract) -> Json:
         "operationId": _operation_id(rule, method),
         "tags": [view.__module__.rpartition(".")[2]],  # the feature
         "summary": view.__doc__.partition("\n")[0],
-        "description": f"For: {contract.policy.value}",
+        "description": f"For: {contract.policy.value}" + (f" Scope: `{contract.scope}`." if contract.scope else ""),
         "responses": _responses(contract, [*contract.all_errors, *([NotFound] if rule.arguments else [])]),
     }
     optional: Json = {

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from werkzeug.test import TestResponse
 
 from apps.extensions import db
-from apps.services.client import add_client
+from apps.services.client import SCOPES, add_client
 from tests.support.audit import read_audit, write_audit
 from tests.support.keys import basic
 from tests.support.people import PASSWORD, People, Person, sign_up_body
@@ -137,7 +137,7 @@ pytestmark = pytest.mark.settings(JWT_REFRESH_ROTATION=True, REFRESH_REUSE_GRACE
 def new_cast(app: Flask, people: People) -> Callable[[], Cast]:
     admin = people.admin()
     with app.app_context():
-        service, secret = add_client("a service")
+        service, secret = add_client("a service", SCOPES)
 
     def make() -> Cast:
         alice = people.sign_up()

@@ -1,31 +1,35 @@
 """R10: introspection (RFC 7662) and revocation (RFC 7009) by other services."""
 
+import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import pytest
 import time_machine
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import select
+from sqlalchemy import select, update
 from werkzeug.test import TestResponse
 
 from apps.extensions import db
 from apps.models import AuditEvent, Client
+from apps.services.client import SCOPES
 from tests.support.forge import REFUSAL, altered, claims_of, verdict
 from tests.support.keys import add_client, basic, command
 from tests.support.people import People, bearer
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
 INACTIVE = (200, {"active": False})
+INSUFFICIENT_SCOPE = (403, {"type": "insufficient_scope"})
 REFUSED = (401, "invalid_client", 'Basic realm="gatehouse", charset="UTF-8"')
 
 
 class Service:
     """Another service, with its credentials."""
 
-    def __init__(self, app: Flask) -> None:
+    def __init__(self, app: Flask, scopes: Sequence[str] = SCOPES) -> None:
         self.client = app.test_client()
-        self.id, self.secret = add_client(app)
+        self.id, self.secret = add_client(app, scopes=scopes)
 
     def introspect(self, token: str) -> tuple[int, dict[str, object]]:
         response = self.send("introspect", token)
@@ -201,6 +205,44 @@ def test_unknown_parameters_and_parameters_without_a_value_are_ignored(
     assert [send("introspect", alice.access_token), send("introspect", "%F3")] == [(200, True), (200, False)]
     assert [send("revoke", alice.access_token), send("revoke", "%F3")] == [(200, None)] * 2
     assert send("introspect", alice.access_token) == (200, False)
+
+
+@pytest.mark.parametrize(("scope", "other"), [("introspect", "revoke"), ("revoke", "introspect")])
+def test_a_client_needs_the_scope_of_the_route(app: Flask, people: People, scope: str, other: str) -> None:
+    """R10, L3: 403 before the token is read. The refusal is audited, and a new scope applies to the next request."""
+    service, alice = Service(app, [scope]), people.sign_up()
+    for token in (alice.access_token, "x", ""):
+        response = service.send(other, token)
+        assert (response.status_code, response.get_json()["error"]) == INSUFFICIENT_SCOPE
+        assert f"the scope `{other}`" in response.get_json()["message"]
+        assert last_event(app) == ("client.authorize", "failure", {"client": service.id, "scope": other})
+    assert service.send(scope, "x").status_code == 200
+    assert alice.get("/users/").status_code == 200
+    command(app, "clients", "set", service.id, f"--scope={other}")
+    assert last_event(app) == ("client.update", "success", {"client": service.id, "scopes": other})
+    assert [service.send(path, "x").status_code for path in (other, scope)] == [200, 403]
+
+
+@pytest.mark.stores("sqlite")
+@pytest.mark.parametrize(
+    ("kind", "scopes"),
+    [("app", "introspect revoke"), ("", "introspect revoke"), ("service", ""), ("service", "introspects"),
+     ("service", "introspect,revoke"), ("service", "Introspect REVOKE"), ("service", "openid")],
+)  # fmt: skip
+def test_only_a_service_with_the_very_scope_may_ask(app: Flask, service: Service, kind: str, scopes: str) -> None:
+    """R10: a row of another kind, as a later release writes it, may not act on the tokens of all users."""
+    with app.app_context():
+        db.session.execute(update(Client).values(kind=kind, scopes=scopes))
+        db.session.commit()
+    for path in ("introspect", "revoke"):
+        response = service.send(path, "x")
+        assert (response.status_code, response.get_json()["error"]) == INSUFFICIENT_SCOPE
+
+
+def last_event(app: Flask) -> tuple[str, str, dict[str, str]]:
+    with app.app_context():
+        event = db.session.scalars(select(AuditEvent).order_by(AuditEvent.id.desc()).limit(1)).one()
+        return event.event, event.outcome, json.loads(event.detail)
 
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}

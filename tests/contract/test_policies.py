@@ -11,7 +11,7 @@ from werkzeug.test import TestResponse
 
 from apps.http.contract import Contract, Policy
 from apps.http.endpoint import endpoint
-from apps.services.client import add_client
+from apps.services.client import SCOPES, Scope, add_client
 from tests.support.every_route import HINT, EveryRoute, Headers, Route, basic, body_of, contracts, path_of
 from tests.support.people import People, Person, bearer
 
@@ -53,6 +53,7 @@ ROUTES = {
     ("POST", "/api/v1/admin/users/<id:user_id>/unblock"): Policy.ADMIN,
     ("PUT", "/api/v1/admin/users/<id:user_id>/role"): Policy.ADMIN,
 }
+SCOPE_OF = {("POST", "/api/v1/introspect"): "introspect", ("POST", "/api/v1/revoke"): "revoke"}
 FRESH = {  # what the thief of an access token must not do
     ("POST", "/api/v1/password"),
     ("DELETE", "/api/v1/users/<id:user_id>"),
@@ -129,6 +130,7 @@ def test_every_route_has_the_policy_that_is_written_here(app: Flask) -> None:
     written = {f'("{method}", "{rule}"),' for method, rule in FRESH}
     compare("FRESH", written, declared)
     assert {route for route, contract in routes.items() if contract.token} == GUARDED
+    assert {route: contract.scope for route, contract in routes.items() if contract.scope} == SCOPE_OF
 
 
 def test_every_route_succeeds_once_in_the_order_of_every_route(app: Flask, client: FlaskClient) -> None:
@@ -212,12 +214,23 @@ def test_a_token_that_is_not_fresh_opens_all_but_what_is_for_fresh_ones(matrix: 
 def test_a_client_gets_past_the_policies_for_clients_alone(app: Flask, matrix: Matrix, secret: str) -> None:
     """R10."""
     with app.app_context():
-        client, right = add_client("a service")
+        client, right = add_client("a service", SCOPES)
     headers = basic(client.id, right if secret == "right" else secret)
     answers = matrix.ask(lambda _contract, _person: headers, matrix.people.sign_up)
     refused = GUARDED | (FOR_MONITORS if secret == "right" else FOR_MACHINES)
     check(answers, 401, refused)
     check(answers, 200, set(ROUTES) - refused)
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_a_client_gets_past_the_routes_of_its_scope_alone(app: Flask, matrix: Matrix, scope: Scope) -> None:
+    """R10."""
+    with app.app_context():
+        client, secret = add_client("a service", [scope])
+    answers = matrix.ask(lambda _contract, _person: basic(client.id, secret), matrix.people.sign_up)
+    refused = {route for route, needed in SCOPE_OF.items() if needed != scope}
+    check(answers, 403, refused)
+    check(answers, 200, set(ROUTES) - GUARDED - FOR_MONITORS - refused)
 
 
 @pytest.mark.parametrize("token", [METRICS_TOKEN, METRICS_TOKEN[:-1], f"{METRICS_TOKEN}x", "é"])

@@ -17,7 +17,7 @@ from apps.forms.urlencoded import UrlEncodedForm
 from apps.forms.user import SignUpForm
 from apps.http import openapi
 from apps.http.contract import Contract, Policy
-from apps.services.client import add_client
+from apps.services.client import SCOPES, add_client
 from tests.support.people import People, Person, bearer
 
 Headers = dict[str, str]
@@ -101,7 +101,7 @@ class EveryRoute:
         self.alice, self.left, self.revoked = (people.log_in(self.ended.username) for _ in range(3))
         self.bob, self.admin = people.sign_up(), people.admin()
         with app.app_context():
-            service, self.service_secret = add_client("a service")
+            service, self.service_secret = add_client("a service", SCOPES)
         self.service_id = service.id
         self._values = {
             ("PATCH", "/api/v1/users/<id:user_id>"): {"mobile": "13200002222"},

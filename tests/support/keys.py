@@ -1,12 +1,14 @@
 """Keys and clients created on the command line, and tokens signed with any key."""
 
 from base64 import b64encode
+from collections.abc import Sequence
 
 import jwt as pyjwt
 from flask import Flask
 
 from apps.security.jwk import PrivateKey
 from apps.services import key as keys
+from apps.services.client import SCOPES
 from tests.support.forge import Json, segment
 
 ALGORITHMS = ("EdDSA", "ES256")
@@ -31,9 +33,10 @@ def rotate(app: Flask) -> str:
     return command(app, "keys", "rotate")[-1].removeprefix("signing with ")
 
 
-def add_client(app: Flask, name: str = "orders") -> tuple[str, str]:
+def add_client(app: Flask, name: str = "orders", scopes: Sequence[str] = SCOPES) -> tuple[str, str]:
     """Return the id and the secret of a new client."""
-    client_id, secret = (line.split()[-1] for line in command(app, "clients", "add", name))
+    options = [f"--scope={scope}" for scope in scopes]
+    client_id, secret = (line.split()[-1] for line in command(app, "clients", "add", name, *options))
     return client_id, secret
 
 

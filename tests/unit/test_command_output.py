@@ -20,7 +20,7 @@ def test_the_secret_of_a_client_is_all_that_stands_on_stdout(tmp_path: Path) -> 
             [sys.executable, "manage.py", *arguments],
             cwd=tmp_path, env=live.unconfigured(), capture_output=True, text=True, check=True,
         )
-        for arguments in (["db", "upgrade"], ["clients", "add", "orders"])
+        for arguments in (["db", "upgrade"], ["clients", "add", "orders", "--scope=introspect"])
     )  # fmt: skip
     assert upgrade.stdout == ""
     assert [line.split()[:2] for line in add.stdout.splitlines()] == [["client", "id"], ["client", "secret"]]

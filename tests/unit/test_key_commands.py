@@ -52,10 +52,31 @@ def test_with_hs256_there_is_no_key_to_make(app: Flask, what: str) -> None:
 
 def test_a_client_is_added_listed_and_removed(app: Flask) -> None:
     """R10: the secret is printed only once."""
-    client_id, secret = add_client(app, "orders")
+    client_id, secret = add_client(app, "orders", ["revoke", "introspect"])
     (line,) = command(app, "clients", "list")
-    assert re.fullmatch(rf"{client_id}  \d{{4}}-\d\d-\d\d  orders", line)
+    assert re.fullmatch(rf"{client_id}  \d{{4}}-\d\d-\d\d  service  introspect revoke  orders", line)
     assert secret not in line
     assert command(app, "clients", "remove", client_id) == [f"removed {client_id}"]
     assert command(app, "clients", "list") == []
     assert refusal(app, "clients", "remove", client_id) == "Error: no such client"
+    assert refusal(app, "clients", "set", client_id, "--scope=revoke") == "Error: no such client"
+
+
+def test_the_scopes_of_a_client_are_replaced(app: Flask) -> None:
+    """R10: a repeated scope counts once."""
+    client_id, _ = add_client(app, "orders", ["revoke"])
+    assert command(app, "clients", "set", client_id, "--scope=introspect", "--scope=introspect") == [f"set {client_id}"]
+    (line,) = command(app, "clients", "list")
+    assert line.split("  ")[2:] == ["service", "introspect", "orders"]
+
+
+@pytest.mark.parametrize("scopes", [[], ["--scope=everything"], ["--scope="], ["--scope=introspect,revoke"]])
+def test_a_client_needs_scopes_that_exist(app: Flask, scopes: list[str]) -> None:
+    """R10: no scope is the default, so an operator chooses what a client may do."""
+    client_id, _ = add_client(app)
+    for arguments in (["add", "orders"], ["set", client_id]):
+        result = app.test_cli_runner().invoke(args=["clients", *arguments, *scopes])
+        assert result.exit_code == 2
+        assert "--scope" in result.output
+        assert "revoke" in result.output
+    assert len(command(app, "clients", "list")) == 1

@@ -181,6 +181,26 @@ def test_the_audit_is_append_only_at_every_step(app: Flask) -> None:
             delete_an_event()
 
 
+def test_clients_without_scopes_keep_what_they_may_do(app: Flask) -> None:
+    """R10, N6: clients from before the migration, and those that the previous release adds after it."""
+
+    def add(client_id: str) -> None:
+        columns = "id, name, secret_digest, create_time"
+        with app.app_context():
+            values = {"id": client_id, "name": "orders", "digest": bytes(32), "time": TIME}
+            db.session.execute(sa.text(f"INSERT INTO clients ({columns}) VALUES (:id, :name, :digest, :time)"), values)
+            db.session.commit()
+
+    migrate(app, "upgrade", "0007")
+    add("1")
+    assert migrate(app, "upgrade").exit_code == 0
+    add("2")
+    may_all = ("service", "introspect revoke")
+    assert rows(app, "clients", "id", "kind", "scopes") == [("1", *may_all), ("2", *may_all)]
+    migrate(app, "downgrade", "0007")
+    assert rows(app, "clients", "id", "name") == [("1", "orders"), ("2", "orders")]
+
+
 @pytest.mark.stores("sqlite")
 def test_ids_are_never_given_out_twice_after_a_migration_either(app: Flask) -> None:
     """T8: SQLite migrates a table by copying it into a new one, which must keep AUTOINCREMENT."""
