@@ -25,22 +25,28 @@ class MemoryCache:
 
     def get_many(self, keys: Sequence[str], _lease: object = None) -> list[tuple[int, str] | None]:
         """Return a (version, value) or None for each key. Raises `SecondProcess`."""
-        self._require_single_process()
+        self.require_writable()
         with self._lock:
             found = [self._get(key) for key in keys]
+        found = [entry if entry and entry[1] else None for entry in found]  # without a value it is invalidated
         if self.on_lookup:
             self.on_lookup(len(keys) - found.count(None), found.count(None))
         return found
 
     def put(self, entries: Sequence[tuple[str, int, str]], seconds: float) -> bool:
         """Store each entry unless a later version is present. Raises `SecondProcess`."""
-        self._require_single_process()
+        self.require_writable()
         with self._lock:
             for key, version, value in entries:
                 known = self._get(key)
                 if known is None or known[0] <= version:
                     self._entries[key] = (seconds, version, value)
         return True
+
+    def require_writable(self) -> None:
+        """Raise `SecondProcess` unless this is the only process that serves."""
+        if not self._single_process.is_ours():
+            raise SecondProcess
 
     def fill(self, entries: Sequence[tuple[str, int, str]], seconds: float, _lease: object) -> None:
         """Store what was read. Nothing flushes this cache, so no lease is needed."""
@@ -61,10 +67,6 @@ class MemoryCache:
     def _get(self, key: str) -> tuple[int, str] | None:
         entry = self._entries.get(key)
         return entry and entry[1:]
-
-    def _require_single_process(self) -> None:
-        if not self._single_process.is_ours():
-            raise SecondProcess
 
 
 def _expiry(_key: str, entry: _Entry, now: float) -> float:

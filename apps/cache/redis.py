@@ -94,6 +94,9 @@ class RedisCache:
             return True
         return self._keep_pending(entries, seconds)
 
+    def require_writable(self) -> None:
+        """Do nothing: any number of processes may write."""
+
     def fill(self, entries: Sequence[Stored], seconds: float, lease: Lease) -> None:
         """Store what was read, where the lease is still there; without Redis it may be lost."""
         if self._is_trusted and time.monotonic() < lease.end:

@@ -38,6 +38,9 @@ class Store(Protocol):
     def put(self, entries: Sequence[Stored], seconds: float) -> bool:
         """Store each entry unless a later version is present. Return True if every other process sees it now."""
 
+    def require_writable(self) -> None:
+        """Raise `SecondProcess` if `put` would; call it before the commit."""
+
     def fill(self, entries: Sequence[Stored], seconds: float, lease: Lease) -> None:
         """Store what was read, unless a later version is or was present; a failing store may lose it."""
 

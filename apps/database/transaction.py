@@ -5,9 +5,14 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from typing import Any, Literal, ParamSpec, TypeVar
+from weakref import WeakKeyDictionary
 
+from sqlalchemy import event
 from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.orm import Session as OrmSession
+from sqlalchemy.orm import SessionTransaction
 from sqlalchemy.orm.exc import StaleDataError
 
 from apps.database.bulkhead import at_the_database
@@ -18,32 +23,36 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 Marks = dict[Any, Literal["new", "changed", "deleted"]]  # {row: what happened to it in this transaction}
+Publish = Callable[[bool], None]  # called after the commit, or with False if the commit failed without a clear result
 
 _MAX_TRIES = 5
 _PAUSE = 0.01  # mean seconds before the second try; the jitter separates transactions that collided
 _SERIALIZATION_FAILURE = "40001"  # SQLSTATE of PostgreSQL
 _DEADLOCKS = {"40P01", 1213}  # PostgreSQL; MariaDB and MySQL
 
-# Keys of `Session.info`.
+# Keys of `Session.info`, which holds only what belongs to the current transaction.
 _IS_ACTIVE = "apps.database.transaction is active"
 _MARKS = "apps.database.transaction marks"
+_SAVEPOINTS = "apps.database.transaction savepoints"  # {savepoint: what this dict held when it began}
 
-_hooks: list[Callable[[Marks], None]] = []
+_hooks: list[Callable[[Marks], Publish]] = []
 
 
-def publish_with(hook: Callable[[Marks], None]) -> Callable[[Marks], None]:
-    """Register a function that publishes the marked rows of a committed transaction; usable as a decorator."""
+def publish_with(hook: Callable[[Marks], Publish]) -> Callable[[Marks], Publish]:
+    """Register a function that prepares the publishing of marked rows before the commit; usable as a decorator."""
     _hooks.append(hook)
     return hook
 
 
-def in_transaction() -> bool:
-    """Return True within a function that is decorated with `@reading` or `@transactional`."""
-    return bool(db.session.info.get(_IS_ACTIVE))
+def in_transaction(session: OrmSession) -> bool:
+    """Return True if `session` runs a function that is decorated with `@reading` or `@transactional`."""
+    return bool(session.info.get(_IS_ACTIVE))
 
 
 def marks() -> Marks:
     """Return the rows of the current transaction that are to be published, to add to them."""
+    if not in_transaction(db.session()):
+        raise RuntimeError("cached rows marked outside of a transaction")
     found: Marks = db.session.info.setdefault(_MARKS, {})
     return found
 
@@ -71,20 +80,24 @@ def transactional(act: Callable[P, T]) -> Callable[P, T]:
 
     @functools.wraps(act)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
-        result, marked = _with_retries(lambda: act(*args, **kwargs))
-        if marked:  # outside of the bulkhead: publishing needs no connection
-            for hook in _hooks:
-                hook(marked)
+        prepared: list[Publish] = []
+        is_committed = False
+        try:
+            result = _with_retries(lambda: act(*args, **kwargs), prepared)
+            is_committed = True
+        finally:
+            for publish in prepared:  # outside of the bulkhead: publishing needs no connection
+                publish(is_committed)
         return result
 
     return run
 
 
-def _with_retries(act: Callable[[], T]) -> tuple[T, Marks]:
+def _with_retries(act: Callable[[], T], prepared: list[Publish]) -> T:
     for number in range(1, _MAX_TRIES + 1):
         try:
             with at_the_database(), _not_nested():
-                return _commit(act)
+                return _commit(act, prepared)
         except OperationalError as error:
             if number == _MAX_TRIES or not _is_retryable(error):
                 raise
@@ -92,10 +105,12 @@ def _with_retries(act: Callable[[], T]) -> tuple[T, Marks]:
     raise AssertionError("unreachable")
 
 
-def _commit(act: Callable[[], T]) -> tuple[T, Marks]:
+def _commit(act: Callable[[], T], prepared: list[Publish]) -> T:
+    prepared.clear()
     try:
         db.session.connection(execution_options={"is_write": True})
         result = act()
+        _prepare(prepared)
         db.session.commit()
     except StaleDataError as error:
         db.session.rollback()
@@ -103,23 +118,59 @@ def _commit(act: Callable[[], T]) -> tuple[T, Marks]:
     except BaseException:
         db.session.rollback()
         raise
-    else:
-        return result, marks()
-    finally:
-        db.session.info.pop(_MARKS, None)
+    return result
+
+
+def _prepare(prepared: list[Publish]) -> None:
+    """Prepare the publishing within the transaction: afterwards, reading an expired row would begin another one."""
+    db.session.flush()
+    prepared += [hook(marks()) for hook in _hooks]
+    db.session.info[_IS_ACTIVE] = False  # `_refuse_commit` accepts the commit
 
 
 @contextmanager
 def _not_nested() -> Iterator[None]:
     """Refuse a transaction within another one: the inner one would commit or close what the outer one has begun."""
-    info = db.session.info
-    if info.get(_IS_ACTIVE):
+    if in_transaction(db.session()):
         raise RuntimeError("a transaction within a transaction: call the undecorated function instead")
+    info = db.session.info
     info[_IS_ACTIVE] = True
     try:
         yield
     finally:
-        info[_IS_ACTIVE] = False
+        info.clear()
+
+
+@event.listens_for(OrmSession, "before_commit")
+def _refuse_commit(session: OrmSession) -> None:
+    """Refuse a commit by a service: an error after it would lose the marks of what it committed."""
+    if in_transaction(session) and not session.in_nested_transaction():
+        raise RuntimeError("a commit within a transaction: `@transactional` commits when the function returns")
+
+
+@event.listens_for(OrmSession, "after_transaction_create")
+def _save_info(session: OrmSession, transaction: SessionTransaction) -> None:
+    if transaction.nested:
+        saved = {key: copy(value) for key, value in session.info.items()}
+        session.info.setdefault(_SAVEPOINTS, WeakKeyDictionary())[transaction] = saved
+
+
+@event.listens_for(OrmSession, "after_soft_rollback")
+def _restore_info(session: OrmSession, transaction: SessionTransaction) -> None:
+    """Forget what was marked since the savepoint that is rolled back."""
+    if transaction.nested:
+        saved = session.info[_SAVEPOINTS][transaction]
+        session.info.clear()
+        session.info.update(saved)
+
+
+@event.listens_for(OrmSession, "after_transaction_end")
+def _forget_info(session: OrmSession, transaction: SessionTransaction) -> None:
+    """Forget all marks after a rollback, also after one by the service, which may go on."""
+    if transaction.parent is None:
+        is_active = in_transaction(session)
+        session.info.clear()
+        session.info[_IS_ACTIVE] = is_active
 
 
 def _is_retryable(error: OperationalError) -> bool:

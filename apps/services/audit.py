@@ -181,10 +181,6 @@ def _describe(row: AuditEvent) -> dict[str, Any]:
 
 @event.listens_for(OrmSession, "after_commit")
 def _log(session: OrmSession) -> None:
-    for line in session.info.pop(_LINES, []):
-        logger.info("audit", extra=line)
-
-
-@event.listens_for(OrmSession, "after_rollback")
-def _forget(session: OrmSession) -> None:
-    session.info.pop(_LINES, None)
+    if not session.in_nested_transaction():  # the end of a savepoint is no commit
+        for line in session.info.pop(_LINES, []):
+            logger.info("audit", extra=line)

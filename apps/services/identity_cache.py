@@ -5,19 +5,21 @@ show one user's data to another. The mobile number stays encrypted. Changes are 
 `@transactional`; docs/cache.md draws how an entry lives.
 """
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
+from weakref import WeakSet
 
 import msgspec
-from sqlalchemy import event, select
+from sqlalchemy import Insert, Result, TextClause, event, select
 from sqlalchemy.orm import ORMExecuteState
 from sqlalchemy.orm import Session as OrmSession
 
-from apps.cache.redis import Lease
+from apps.cache.redis import Lease, Stored
 from apps.cache.store import TOMBSTONE_VERSION
 from apps.config import settings
-from apps.database.transaction import Marks, in_transaction, marks, publish_with, reading
+from apps.database.transaction import Marks, Publish, in_transaction, marks, publish_with, reading
 from apps.extensions import cache, db
 from apps.models import Session, User
 from apps.models.user import mobile_context
@@ -77,6 +79,8 @@ class Identity(msgspec.Struct, frozen=True):
 
 S = TypeVar("S", CachedUser, CachedSession)
 
+_Change = tuple[Stored, bool]  # an entry to write, and whether no process can have an older one
+
 _users = msgspec.json.Decoder(CachedUser)
 _sessions = msgspec.json.Decoder(CachedSession)
 
@@ -115,10 +119,7 @@ def find_identity(claims: Mapping[str, Any]) -> Identity | None:
 
 
 def cache_new(*rows: User | Session) -> None:
-    """Register new or unchanged rows to be written to the cache after the caller's transaction commits.
-
-    If Redis fails, nothing else happens: the next read of them is a miss.
-    """
+    """Register new or unchanged rows to be written to the cache after the commit; if Redis fails, they stay a miss."""
     for row in rows:
         marks().setdefault(row, "new")
 
@@ -126,16 +127,14 @@ def cache_new(*rows: User | Session) -> None:
 def cache_changed(*rows: User | Session) -> None:
     """Register changed rows to be written to the cache after the commit, so that no process serves the old ones.
 
-    Flushes of the ORM call this by themselves. After an UPDATE by Core, call it with the rows as they are now.
+    Flushes of the ORM do this by themselves. For an UPDATE by Core, call it with the rows as they are afterwards.
     """
-    for row in rows:
-        marks()[row] = "changed"
+    _mark(rows, "changed")
 
 
 def cache_deleted(*rows: User | Session) -> None:
     """Register deleted rows to become tombstones in the cache after the commit. Without a user, no session is valid."""
-    for row in rows:
-        marks()[row] = "deleted"
+    _mark(rows, "deleted")
 
 
 def cache_read(lease: Lease, *rows: User | Session) -> None:
@@ -144,52 +143,80 @@ def cache_read(lease: Lease, *rows: User | Session) -> None:
 
 
 @publish_with
-def _publish(marked: Marks) -> None:
-    """Write the marked rows to the cache, one call per user; raise the epoch if Redis missed a change."""
-    by_user: dict[int, list[User | Session]] = {}
-    for row in marked:
-        by_user.setdefault(row.id if isinstance(row, User) else row.user_id, []).append(row)
+def _prepare(marked: Marks) -> Publish:
+    """Return a function that publishes the marked rows as they are now. Refuse a statement whose rows have no mark."""
+    if db.session.info.get(_STATEMENTS, set()) - db.session.info.get(_MARKED, set()):
+        raise RuntimeError("UPDATE or DELETE of cached rows without cache_changed or cache_deleted")
+    if marked:
+        cache.store.require_writable()
+    by_user: dict[int, list[_Change]] = {}
+    for row, change in marked.items():
+        entry = _tombstone(row) if change == "deleted" else _entry(row)
+        by_user.setdefault(row.id if isinstance(row, User) else row.user_id, []).append((entry, change == "new"))
+    return functools.partial(_publish, list(by_user.values()))
+
+
+def _publish(changes: list[list[_Change]], is_committed: bool) -> None:
+    """Write the entries to the cache, one call per user; raise the epoch if Redis missed a change.
+
+    Without an answer to the commit, the old or the new rows are valid. So the entries of both lose their values.
+    """
     is_missed = False
-    for rows in by_user.values():
-        entries = [_tombstone(row) if marked[row] == "deleted" else _entry(row) for row in rows]
-        if not cache.put(entries) and any(marked[row] != "new" for row in rows):
+    for of_user in changes:
+        outdated = [(key, version, "") for (key, version, _), is_new in of_user if not is_new]
+        entries = [entry for entry, _ in of_user] if is_committed else outdated
+        if entries and not cache.put(entries) and outdated:
             is_missed = True
     if is_missed:
         bump_epoch()
 
 
-@event.listens_for(OrmSession, "after_flush")
-def _mark_flushed(session: OrmSession, _context: object) -> None:
-    if in_transaction():
-        cache_changed(*(row for row in session.dirty if isinstance(row, (User, Session)) and session.is_modified(row)))
-        cache_deleted(*(row for row in session.deleted if isinstance(row, (User, Session))))
+# Keys of `Session.info`.
+_INSERTED = "cached rows that this transaction inserted"
+_STATEMENTS = "tables that statements changed"
+_MARKED = "tables of rows that the service marked"
+
+KEEPS_CACHE = {"keeps_cache": True}  # execution options of a statement that leaves every cache entry valid
+_MODELS = (User, Session)
+_TABLES = frozenset(model.metadata.tables[model.__tablename__] for model in _MODELS)
 
 
-# Execution options of an UPDATE or DELETE that leaves every cache entry valid.
-KEEPS_CACHE = {"keeps_cache": True}
-_STATEMENTS = "tables that statements changed"  # key of `Session.info`
+def _mark(rows: Iterable[User | Session], change: Literal["changed", "deleted"]) -> None:
+    for row in rows:
+        marks()[row] = change
+        db.session.info.setdefault(_MARKED, set()).add(row.__table__)
+
+
+@event.listens_for(OrmSession, "before_flush")  # after it, a column that was set to an SQL expression is not modified
+def _mark_flushed(session: OrmSession, _context: object, _instances: object) -> None:
+    """Mark changed and deleted rows, but none that this transaction inserted: no process has those in its cache."""
+    if not in_transaction(session):
+        return
+    inserted = session.info.setdefault(_INSERTED, WeakSet())
+    inserted.update(row for row in session.new if isinstance(row, _MODELS))
+    changed = [row for row in session.dirty if isinstance(row, _MODELS) and row not in inserted]
+    marks().update((row, "changed") for row in changed if session.is_modified(row))
+    marks().update((row, "deleted") for row in session.deleted if isinstance(row, _MODELS))
 
 
 @event.listens_for(OrmSession, "do_orm_execute")
-def _note_statement(state: ORMExecuteState) -> None:
-    """Note an UPDATE or DELETE of cached rows by a statement, which no flush sees."""
-    table = getattr(state.statement, "table", None)
-    is_change = (state.is_update or state.is_delete) and table in (User.__table__, Session.__table__)
-    if is_change and in_transaction() and not state.execution_options.get("keeps_cache"):
-        state.session.info.setdefault(_STATEMENTS, set()).add(table)
+def _note_statement(state: ORMExecuteState) -> Result[Any] | None:
+    """Note a statement that changes cached rows, which no flush sees."""
+    tables = _changed_tables(state.statement)
+    if not tables or not in_transaction(state.session) or state.execution_options.get("keeps_cache"):
+        return None
+    result: Result[Any] = state.invoke_statement()
+    if getattr(result, "rowcount", -1):  # -1 if the driver does not tell
+        state.session.info.setdefault(_STATEMENTS, set()).update(tables)
+    return result
 
 
-@event.listens_for(OrmSession, "before_commit")
-def _require_marks(session: OrmSession) -> None:
-    """Refuse the commit if a statement changed users or sessions and no row of that table is marked."""
-    changed: set[object] = session.info.pop(_STATEMENTS, set())
-    if changed and changed - {row.__table__ for row in marks()}:
-        raise RuntimeError("UPDATE or DELETE of cached rows without cache_changed or cache_deleted")
-
-
-@event.listens_for(OrmSession, "after_rollback")
-def _forget_statements(session: OrmSession) -> None:
-    session.info.pop(_STATEMENTS, None)
+def _changed_tables(statement: object) -> frozenset[Any]:
+    if isinstance(statement, TextClause):
+        text = statement.text.lower()
+        return frozenset(table for table in _TABLES if table.name in text and not text.lstrip().startswith("select"))
+    is_plain_insert = isinstance(statement, Insert) and statement._post_values_clause is None  # not an upsert
+    return frozenset() if is_plain_insert else _TABLES & {getattr(statement, "table", None)}
 
 
 class _Found(msgspec.Struct, frozen=True):
