@@ -11,7 +11,7 @@ from math import ceil
 from flask import Response, request
 
 from apps.config import settings
-from apps.services.token import TokenPair
+from apps.services.token import Kind, TokenPair
 from apps.utils import clock
 
 ACCESS, REFRESH, CSRF = "__Host-access_token", "__Host-refresh_token", "__Host-csrf_token"
@@ -46,6 +46,12 @@ def clear_tokens(response: Response) -> None:
     """Delete the cookies that `set_tokens` sets, in cookie mode."""
     for name in (ACCESS, REFRESH, CSRF) if is_on() else ():
         response.delete_cookie(name, path="/", secure=True, samesite="Strict")
+
+
+def read_token(kind: Kind) -> str | None:
+    """Return the token in the request's cookie, in cookie mode."""
+    name = ACCESS if kind == "access" else REFRESH
+    return (request.cookies.get(name) or None) if is_on() else None
 
 
 def csrf_token(session_id: str) -> str:

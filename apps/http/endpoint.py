@@ -39,6 +39,7 @@ from apps.services.token import Kind, authenticate
 View = Callable[..., Response]
 
 _NOTHING = nullcontext()
+_NAMES_BEARER = re.compile(r"(^|,)\s*bearer(\s|,|$)", re.IGNORECASE)  # several headers arrive as one, with commas
 _BEARER = re.compile(r"bearer +([^\s,]+)", re.IGNORECASE)  # RFC 9110, 11.1: the scheme is case-insensitive
 
 
@@ -83,10 +84,9 @@ def _authenticate(contract: Contract, arguments: dict[str, Any]) -> None:
 
 def _identify(contract: Contract, kind: Kind, user_id: int | None) -> Identity:
     """Verify the token, bind its identity to the request context, and check the policy."""
-    header = request.headers.get("Authorization")
-    token = _cookie_token(kind) if header is None else _bearer_token(header)
+    token, is_cookie = _find_token(kind)
     identity = authenticate(token, kind)
-    if header is None and cookies.is_forged(identity.session.id):
+    if is_cookie and cookies.is_forged(identity.session.id):
         raise CsrfFailed
     bind_identity(identity.user.id, identity.session.id)
     _permit(contract.policy, identity, user_id)
@@ -115,13 +115,18 @@ def _identify_monitor() -> None:
         raise InvalidToken
 
 
-def _cookie_token(kind: Kind) -> str:
-    """Return the token of the cookie, in cookie mode. A header takes precedence, so this is called without one."""
-    name = cookies.ACCESS if kind == "access" else cookies.REFRESH
-    token = request.cookies.get(name) if cookies.is_on() else None
-    if not token:
+def _find_token(kind: Kind) -> tuple[str, bool]:
+    """Return the token of the request, and True if it came in a cookie.
+
+    Only a header of the Bearer scheme takes precedence: browsers add credentials of other schemes on their own.
+    """
+    header = request.headers.get("Authorization")
+    cookie = None if header and _NAMES_BEARER.search(header) else cookies.read_token(kind)
+    if cookie:
+        return cookie, True
+    if header is None:
         raise MissingToken
-    return token
+    return _bearer_token(header), False
 
 
 def _bearer_token(header: str) -> str:

@@ -264,11 +264,73 @@ def test_a_header_goes_before_a_cookie_and_needs_no_proof(app: Flask, client: Fl
     own = cookie(client, ACCESS)
     assert client.delete("/api/v1/sessions", headers=bearer(own)).status_code == 200
     assert verdict(client.get("/api/v1/users/", headers=bearer("x" + own)))[0] == 401
-    assert verdict(client.get("/api/v1/users/", headers={"Authorization": ""}))[0] == 401
     other = app.test_client()
     sign_up(other, "bob-the-builder")
     read = client.get("/api/v1/users/", headers=bearer(cookie(other, ACCESS)))
     assert read.get_json()["data"]["username"] == "bob-the-builder"
+
+
+OTHER_SCHEMES = [
+    "Basic c3RhZ2luZzpzZWNyZXQ=",
+    "bAsIc c3RhZ2luZzpzZWNyZXQ=",
+    "Basic",
+    "",
+    " ",
+    ",",
+    "Negotiate YII=",
+    "\t",
+]
+OTHER_SCHEMES += [
+    'Digest username="a", realm="b", nonce="c", uri="/"',
+    "Basic YTpi, Digest x",
+    "bearers x",
+    "Bearer=x",
+    "é",
+]
+BEARER = [
+    "Bearer",
+    "Bearer ",
+    "bearer  ",
+    "BEARER null",
+    "Bearer\tx",
+    "Bearer x y",
+    "Basic YTpi, Bearer x",
+    "Bearer x,Basic y",
+]
+
+
+@pytest.mark.parametrize("header", OTHER_SCHEMES)
+def test_a_header_of_another_scheme_does_not_hide_a_cookie(app: Flask, client: FlaskClient, header: str) -> None:
+    """I8, T10: such as the Basic credentials of a staging site, which a browser adds. The CSRF token stays required."""
+    sign_up(client)
+    other = {"Authorization": header}
+    assert client.get("/api/v1/users/", headers=other).status_code == 200
+    for path in ("refresh", "logout"):
+        assert outcome(client.post(f"/api/v1/{path}", headers=other)) == CSRF_FAILED
+        assert client.post(f"/api/v1/{path}", headers=other | proof(client)).status_code == 200
+    assert outcome(app.test_client().get("/api/v1/users/", headers=other)) == (401, "invalid_token")
+
+
+def test_several_headers_of_other_schemes_do_not_hide_a_cookie(client: FlaskClient) -> None:
+    """T10: a server joins them with commas."""
+    sign_up(client)
+    headers = [("Authorization", "Basic YTpi"), ("Authorization", "Negotiate YII=")]
+    assert client.get("/api/v1/users/", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("header", BEARER)
+def test_a_bearer_header_goes_before_a_cookie_even_if_it_is_bad(client: FlaskClient, header: str) -> None:
+    """T10: it is judged as without cookies, also beside another scheme."""
+    sign_up(client)
+    assert outcome(client.get("/api/v1/users/", headers={"Authorization": header})) == (401, "invalid_token")
+
+
+@pytest.mark.settings(JWT_TOKEN_LOCATION=["headers"])
+@pytest.mark.parametrize("header", OTHER_SCHEMES)
+def test_without_cookie_mode_a_header_of_another_scheme_is_refused(client: FlaskClient, header: str) -> None:
+    """T10: also if the request has a cookie."""
+    client.set_cookie(ACCESS, sign_up(client).get_json()["data"]["access_token"])
+    assert outcome(client.get("/api/v1/users/", headers={"Authorization": header})) == (401, "invalid_token")
 
 
 def test_a_cookie_holds_only_its_own_kind(app: Flask, client: FlaskClient) -> None:
