@@ -153,6 +153,9 @@ FIELD_INDEX_KEY = "change-me: the output of `openssl rand -base64 32`"
 # Exact origins whose pages may call the API, such as https://app.example.com.
 # CORS_ORIGINS = []
 
+# Where users of the API get help, for the OpenAPI document: https://, http:// or mailto:. Empty: none.
+# CONTACT_URL = ""
+
 # Lowest level that is logged; audit events always are. One of DEBUG, INFO, WARNING, ERROR.
 # LOG_LEVEL = "INFO"
 

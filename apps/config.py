@@ -236,6 +236,12 @@ class BaseConfig:
     CORS_ORIGINS: Annotated[
         tuple[str, ...], Setting("Exact origins whose pages may call the API, such as https://app.example.com.")
     ] = ()
+    CONTACT_URL: Annotated[
+        str,
+        Setting(
+            "Where users of the API get help, for the OpenAPI document: https://, http:// or mailto:. Empty: none."
+        ),
+    ] = ""
     LOG_LEVEL: Annotated[
         str,
         Setting("Lowest level that is logged; audit events always are.", choices=("DEBUG", "INFO", "WARNING", "ERROR")),

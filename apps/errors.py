@@ -17,6 +17,7 @@ class ApiError(Exception):
     message = "An internal error occurred. It has been logged."
     fields: Mapping[str, Any] | None = None  # {field: [problem, ...]}, nested like the body
     headers: Mapping[str, str] = {}
+    names_fields = False  # True: `fields` has fields of the route's form
 
 
 class InvalidBody(ApiError):
@@ -25,6 +26,7 @@ class InvalidBody(ApiError):
     status = 400
     type = "invalid_body"
     message = "Invalid body."
+    names_fields = True
 
     def __init__(self, action: str, fields: Mapping[str, Any]) -> None:
         super().__init__()
@@ -41,6 +43,7 @@ class WeakPassword(ApiError):
         "This password is too easy to guess: it is in a list of leaked passwords or contains the username. "
         "Choose another one."
     )
+    names_fields = True
 
     def __init__(self, field: str = "password") -> None:
         super().__init__()
@@ -157,6 +160,7 @@ class UsernameTaken(ApiError):
     type = "username_taken"
     message = "This username is taken. Choose another one."
     fields = {"username": [message]}
+    names_fields = True
 
 
 class LastAdmin(ApiError):

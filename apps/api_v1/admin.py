@@ -1,4 +1,4 @@
-"""The routes for admins, under `/admin/`."""
+"""Management of all accounts, for admins."""
 
 import logging
 from datetime import datetime
@@ -30,8 +30,8 @@ class AccountAnswer(msgspec.Struct):
 
     id: int
     username: str
-    age: int
-    mobile: str
+    age: int | None
+    mobile: str | None
     role: str
     blocked: bool
     create_time: datetime
@@ -45,6 +45,7 @@ class AccountListAnswer(msgspec.Struct):
     next: str | None
 
 
+_OF_ACCOUNTS = ("read_account", "block_account", "unblock_account", "change_role", "end_account_sessions")
 _CHANGE_ERRORS = (UserNotFound, LastAdmin, StaleVersion, ConcurrentUpdate)
 
 
@@ -78,8 +79,8 @@ def _answer_account(user: User) -> Response:
 
 
 @api_v1.get("/admin/users")
-@endpoint(policy=Policy.ADMIN, token="access", query=UserListQuery, answer=AccountListAnswer)
-def list_users(identity: Identity, query: dict[str, Any]) -> Response:  # noqa: ARG001 (used by the policy)
+@endpoint(policy=Policy.ADMIN, token="access", query=UserListQuery, answer=AccountListAnswer, links=_OF_ACCOUNTS)
+def list_accounts(identity: Identity, query: dict[str, Any]) -> Response:  # noqa: ARG001 (used by the policy)
     """List users, one page at a time."""
     page = admin.list_users(query)
     return HttpResponse.success(AccountListAnswer([_account(user) for user in page.users], page.next))
@@ -93,7 +94,7 @@ def list_users(identity: Identity, query: dict[str, Any]) -> Response:  # noqa: 
     has_etag=True,
     errors=_CHANGE_ERRORS,
 )
-def block(user_id: int, identity: Identity) -> Response:
+def block_account(user_id: int, identity: Identity) -> Response:
     """Block a user: end all their sessions and refuse logins."""
     return _answer_account(admin.block_user(user_id, requester_of(identity), if_match()))
 
@@ -106,7 +107,7 @@ def block(user_id: int, identity: Identity) -> Response:
     has_etag=True,
     errors=(UserNotFound, StaleVersion, ConcurrentUpdate),
 )
-def unblock(user_id: int, identity: Identity) -> Response:
+def unblock_account(user_id: int, identity: Identity) -> Response:
     """Unblock a user."""
     return _answer_account(admin.unblock_user(user_id, requester_of(identity), if_match()))
 
@@ -127,7 +128,7 @@ def change_role(user_id: int, identity: Identity, form: RoleForm) -> Response:
 
 @api_v1.delete("/admin/users/<id:user_id>/sessions")
 @endpoint(policy=Policy.ADMIN, token="access", answer=NoAnswer, errors=(UserNotFound, StaleVersion))
-def end_sessions(user_id: int, identity: Identity) -> Response:
+def end_account_sessions(user_id: int, identity: Identity) -> Response:
     """End every session of a user."""
     admin.end_sessions_of(user_id, requester_of(identity), if_match())
     return HttpResponse.success()
@@ -136,13 +137,21 @@ def end_sessions(user_id: int, identity: Identity) -> Response:
 class AccountAPI(MethodView):
     """`/admin/users/<id>`. GET and DELETE share one URL rule, so that an invalid id is a 404 with any method."""
 
-    @endpoint(policy=Policy.ADMIN, token="access", answer=AccountAnswer, has_etag=True, errors=(UserNotFound,))
+    @endpoint(
+        policy=Policy.ADMIN,
+        name="read_account",
+        token="access",
+        answer=AccountAnswer,
+        has_etag=True,
+        errors=(UserNotFound,),
+    )
     def get(self, user_id: int, identity: Identity) -> Response:  # noqa: ARG002 (used by the policy)
         """Read a user, including the fields that only admins see."""
         return _answer_account(read_user(user_id))
 
     @endpoint(
         policy=Policy.ADMIN,
+        name="delete_account",
         token="access",
         is_fresh=True,
         answer=NoAnswer,

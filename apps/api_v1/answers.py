@@ -18,8 +18,8 @@ class UserAnswer(msgspec.Struct):
 
     id: int
     username: str
-    age: int
-    mobile: str
+    age: int | None
+    mobile: str | None
     cache: bool | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -28,8 +28,8 @@ class LoginAnswer(msgspec.Struct):
 
     id: int
     username: str
-    age: int
-    mobile: str
+    age: int | None
+    mobile: str | None
     access_token: str | msgspec.UnsetType = msgspec.UNSET  # absent in cookie mode: scripts must not read it
     refresh_token: str | msgspec.UnsetType = msgspec.UNSET
 

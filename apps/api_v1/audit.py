@@ -45,7 +45,7 @@ class AuditAnswer(msgspec.Struct):
 
 @api_v1.get("/audit")
 @endpoint(policy=Policy.SELF, token="access", query=AuditQuery, answer=AuditAnswer, errors=(Forbidden,))
-def audit(identity: Identity, query: dict[str, Any]) -> Response:
+def list_audit_events(identity: Identity, query: dict[str, Any]) -> Response:
     """List the security events of your account or, as an admin, of all users or one (`user_id`)."""
     subject_id = query.get("user_id")
     if identity.user.role != "admin":

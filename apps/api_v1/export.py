@@ -67,7 +67,7 @@ class ExportAnswer(msgspec.Struct):
     account_limit="UPDATE_ACCOUNT_LIMIT",
     errors=(UserNotFound,),
 )
-def export(user_id: int, identity: Identity) -> Response:
+def export_user(user_id: int, identity: Identity) -> Response:
     """Export everything that is stored about a user: yourself or, as an admin, any user."""
     found = exports.export_user(user_id)
     user = found.user

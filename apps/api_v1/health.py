@@ -1,4 +1,4 @@
-"""Probes for a load balancer or an orchestrator, at the root beside the API."""
+"""Probes for a load balancer or an orchestrator."""
 
 import msgspec
 from flask import Blueprint, Response

@@ -1,4 +1,4 @@
-"""Login."""
+"""Login: open another session of an account."""
 
 from flask import Response
 
@@ -22,6 +22,7 @@ from apps.services.login import log_in
     account_limit="LOGIN_ACCOUNT_LIMIT",
     hashes_password=True,
     errors=(WrongCredentials, NoSigningKey),
+    links=("read_user", "refresh"),
 )
 def login(form: LoginForm) -> Response:
     """Log in: open a new session with a username and a password."""

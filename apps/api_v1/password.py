@@ -16,6 +16,7 @@ from apps.utils.response import HttpResponse
 @api_v1.post("/password")
 @endpoint(
     policy=Policy.SELF,
+    name="change_password",
     token="access",
     is_fresh=True,
     form=PasswordForm,

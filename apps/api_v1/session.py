@@ -35,7 +35,7 @@ class SessionListAnswer(msgspec.Struct):
 
 
 @api_v1.get("/sessions")
-@endpoint(policy=Policy.SELF, token="access", answer=SessionListAnswer)
+@endpoint(policy=Policy.SELF, token="access", answer=SessionListAnswer, links=("end_session",))
 def list_sessions(identity: Identity) -> Response:
     """List your live sessions."""
     answers = [

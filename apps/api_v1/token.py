@@ -1,4 +1,4 @@
-"""Token refresh."""
+"""Tokens: get the next access token."""
 
 from flask import Response
 

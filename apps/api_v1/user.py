@@ -21,6 +21,7 @@ from apps.http import cookies
 from apps.http.client_address import client_device
 from apps.http.contract import Policy
 from apps.http.endpoint import endpoint
+from apps.models import User
 from apps.services import user as users
 from apps.services.account import read_user
 from apps.services.identity_cache import Identity
@@ -38,12 +39,13 @@ _UPDATE_ERRORS = (
 
 
 class UserAPI(MethodView):
-    """`/users/` and `/users/<id>`."""
+    """`/users/`."""
 
     init_every_request = False  # the instance has no state
 
     @endpoint(
         policy=Policy.ANYONE,
+        name="sign_up",
         form=SignUpForm,
         answer=LoginAnswer,
         sends_csrf_token=True,
@@ -51,30 +53,41 @@ class UserAPI(MethodView):
         account_limit="SIGN_UP_ACCOUNT_LIMIT",
         hashes_password=True,
         errors=(UsernameTaken, WeakPassword, NoSigningKey),
+        links=("read_user", "replace_user", "update_user", "delete_user", "refresh"),
     )
     def post(self, form: SignUpForm) -> Response:
         """Sign up."""
         return answer_login(users.sign_up(**form.values(), device=client_device()))
 
     @endpoint(
+        policy=Policy.SELF, name="read_me", token="access", answer=UserAnswer, has_etag=True, sends_csrf_token=True
+    )
+    def get(self, identity: Identity) -> Response:
+        """Read your own account."""
+        return _answer_read(identity)
+
+
+class UserByIdAPI(MethodView):
+    """`/users/<id>`."""
+
+    init_every_request = False
+
+    @endpoint(
         policy=Policy.SELF_OR_ADMIN,
+        name="read_user",
         token="access",
         answer=UserAnswer,
         has_etag=True,
         sends_csrf_token=True,
         errors=(UserNotFound,),
     )
-    def get(self, identity: Identity, user_id: int | None = None) -> Response:
+    def get(self, user_id: int, identity: Identity) -> Response:
         """Read a user: yourself or, as an admin, any user."""
-        if user_id in (None, identity.user.id):
-            response = answer_user(identity.user, from_cache=identity.from_cache)
-        else:
-            response = answer_user(read_user(user_id))
-        cookies.send_csrf_token(response, identity.session.id)
-        return response
+        return _answer_read(identity, None if user_id == identity.user.id else read_user(user_id))
 
     @endpoint(
         policy=Policy.SELF_OR_ADMIN,
+        name="replace_user",
         token="access",
         form=UpdateForm,
         answer=UserAnswer,
@@ -91,6 +104,7 @@ class UserAPI(MethodView):
 
     @endpoint(
         policy=Policy.SELF_OR_ADMIN,
+        name="update_user",
         token="access",
         form=PatchForm,
         answer=UserAnswer,
@@ -107,6 +121,7 @@ class UserAPI(MethodView):
 
     @endpoint(
         policy=Policy.SELF_OR_ADMIN,
+        name="delete_user",
         token="access",
         is_fresh=True,
         answer=NoAnswer,
@@ -122,6 +137,12 @@ class UserAPI(MethodView):
         return response
 
 
-user_view = UserAPI.as_view("user_api")
-api_v1.add_url_rule("/users/", view_func=user_view, methods=["GET", "POST"])
-api_v1.add_url_rule("/users/<id:user_id>", view_func=user_view, methods=["GET", "PUT", "PATCH", "DELETE"])
+def _answer_read(identity: Identity, other: User | None = None) -> Response:
+    """Answer with another user, or else with the user of the token, and with the CSRF token of the session."""
+    response = answer_user(other) if other else answer_user(identity.user, from_cache=identity.from_cache)
+    cookies.send_csrf_token(response, identity.session.id)
+    return response
+
+
+api_v1.add_url_rule("/users/", view_func=UserAPI.as_view("user_api"))
+api_v1.add_url_rule("/users/<id:user_id>", view_func=UserByIdAPI.as_view("user_by_id_api"))

@@ -50,6 +50,7 @@ class Contract:
     """
 
     policy: Policy
+    name: str | None = None  # the operationId in the OpenAPI document; None: the name of the view function
     answer: type[msgspec.Struct] | None  # None: the route is not in the OpenAPI document
     is_enveloped: bool = True
     has_etag: bool = False  # the response has an ETag, for a later If-Match
@@ -63,6 +64,7 @@ class Contract:
     account_limit: str | None = None
     hashes_password: bool = False  # takes a hashing slot before everything else, or raises `Overloaded`
     errors: tuple[type[ApiError], ...] = ()
+    links: tuple[str, ...] = ()  # operationIds that a client may call next with the answer's `id`, for the document
 
     def __post_init__(self) -> None:
         """Raise `TypeError` unless the policy fits the token and the scope."""

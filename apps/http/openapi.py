@@ -1,28 +1,28 @@
 """The OpenAPI 3.1 document, generated at run time from the contracts, forms and answers of the routes."""
 
-import functools
+import inspect
 import re
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 from flask import Flask, current_app
 from werkzeug.routing import Rule
-from wtforms import BooleanField, Field, Form, FormField, IntegerField
-from wtforms.validators import AnyOf, Length, NumberRange
+from wtforms import Form
 
-from apps.about import VERSION
-from apps.errors import ApiError, NotFound, StaleVersion
-from apps.forms.binding import fields_of, is_required
-from apps.forms.fields import AgeRange, Format, JsonForm, OpaqueField
+from apps.errors import StaleVersion
+from apps.forms.fields import JsonForm
 from apps.forms.urlencoded import UrlEncodedForm
-from apps.http import cookies
+from apps.http import cookies, openapi_info
 from apps.http.contract import Contract, Policy
 from apps.http.converters import DocumentedConverter
+from apps.http.openapi_forms import REF, body_components, fields_components, form_schema, reference
+from apps.http.openapi_refusals import NOTHING, envelope, refusals_of
 
 Json = dict[str, Any]
+Route = tuple[Rule, str, Any, Contract]  # (rule, method, view, contract)
 
-_REF = "#/components/schemas/{name}"
 _PATH_PARAMETER = re.compile(r"<(?:(\w+):)?(\w+)>")  # "<id:user_id>"; the converter may be absent
 _IF_MATCH = {
     "name": "If-Match",
@@ -39,11 +39,6 @@ _CSRF_TOKEN = {
 }
 _SENT_CSRF = {cookies.CSRF_HEADER: {"description": "The CSRF token of the session.", "schema": {"type": "string"}}}
 _ETAG = {"ETag": {"description": "The version of what is answered.", "schema": {"type": "string"}}}
-_HEADERS = {
-    401: {"WWW-Authenticate": {"description": "The challenge (RFC 6750, 3).", "schema": {"type": "string"}}},
-    429: {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}},
-    503: {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}},
-}
 
 
 def contracts(app: Flask) -> list[tuple[Rule, str, Any, Contract | None]]:
@@ -60,36 +55,41 @@ def contracts(app: Flask) -> list[tuple[Rule, str, Any, Contract | None]]:
 
 def document() -> Json:
     """Return the OpenAPI document of the current application."""
-    answers = {contract.answer for _, _, _, contract in contracts(current_app) if contract and contract.answer}
-    _, schemas = msgspec.json.schema_components(sorted(answers, key=lambda answer: answer.__name__), ref_template=_REF)
-    for schema in schemas.values():
-        schema["additionalProperties"] = False
-    _require_tokens(schemas)
+    routes = list(_documented(current_app))
     return {
         "openapi": "3.1.0",
-        "info": {
-            "title": "Gatehouse",
-            "version": VERSION,
-            "description": "User accounts, and JWT access and refresh tokens.",
-            "license": {"name": "MIT", "identifier": "MIT"},
-        },
+        "info": openapi_info.info(),
         "servers": [{"url": "/"}],
-        "paths": _paths(current_app),
-        "components": {
-            "schemas": {**schemas, "Error": _error_schema()},
-            "securitySchemes": _security_schemes(),
-        },
+        "tags": openapi_info.tags(view.__module__ for _, _, view, _ in routes),
+        "paths": _paths(routes),
+        "components": {**_components(routes), "securitySchemes": _security_schemes()},
     }
 
 
-def _security_schemes() -> Json:
-    schemes: Json = {"client": {"type": "http", "scheme": "basic", "description": "A client id and its secret."}}
-    for kind, name in (("access", cookies.ACCESS), ("refresh", cookies.REFRESH)):
-        description = f"The {kind} token."
-        schemes[kind] = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": description}
-        if cookies.is_on():
-            schemes[f"{kind}_cookie"] = {"type": "apiKey", "in": "cookie", "name": name, "description": description}
-    return schemes
+def _documented(app: Flask) -> Iterator[Route]:
+    for rule, method, view, contract in contracts(app):
+        if contract and contract.answer:
+            yield rule, method, view, contract
+
+
+def _components(routes: list[Route]) -> Json:
+    """Return what several routes share: the schemas of answers, bodies and refusals, and the refusals themselves."""
+    refusals = {refusal.name: refusal for rule, _, _, contract in routes for refusal in refusals_of(rule, contract)}
+    bodies = [contract.form for *_, contract in routes if contract.form]
+    queries = [contract.query for *_, contract in routes if contract.query]
+    schemas = _answer_components(routes) | body_components(bodies) | fields_components([*bodies, *queries]) | NOTHING
+    schemas |= {name: refusal.schema for name, refusal in refusals.items()}
+    responses = {name: refusal.response for name, refusal in sorted(refusals.items())}
+    return {"schemas": dict(sorted(schemas.items())), "responses": responses}
+
+
+def _answer_components(routes: list[Route]) -> Json:
+    answers = {contract.answer for *_, contract in routes if contract.answer}
+    _, schemas = msgspec.json.schema_components(sorted(answers, key=lambda answer: answer.__name__), ref_template=REF)
+    for schema in schemas.values():
+        schema["additionalProperties"] = False
+    _require_tokens(schemas)
+    return schemas
 
 
 def _require_tokens(schemas: Json) -> None:
@@ -99,11 +99,22 @@ def _require_tokens(schemas: Json) -> None:
         schemas["RefreshAnswer"]["required"] = ["access_token"]
 
 
-def _paths(app: Flask) -> Json:
+def _security_schemes() -> Json:
+    schemes: Json = {}
+    for kind, name in (("access", cookies.ACCESS), ("refresh", cookies.REFRESH)):
+        description = f"The {kind} token."
+        schemes[kind] = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": description}
+        if cookies.is_on():
+            schemes[f"{kind}_cookie"] = {"type": "apiKey", "in": "cookie", "name": name, "description": description}
+    schemes["client"] = {"type": "http", "scheme": "basic", "description": "A client id and its secret."}
+    return schemes
+
+
+def _paths(routes: list[Route]) -> Json:
+    rules = {_operation_id(view, contract): rule for rule, _, view, contract in routes}
     paths: dict[str, Json] = defaultdict(dict)
-    for rule, method, view, contract in contracts(app):
-        if contract and contract.answer:
-            paths[documented_path(rule)][method.lower()] = _operation(rule, method, view, contract)
+    for rule, method, view, contract in routes:
+        paths[documented_path(rule)][method.lower()] = _operation(rule, method, view, contract, rules)
     return dict(sorted(paths.items()))
 
 
@@ -112,30 +123,31 @@ def documented_path(rule: Rule) -> str:
     return _PATH_PARAMETER.sub(r"{\2}", rule.rule)
 
 
-def _operation(rule: Rule, method: str, view: Any, contract: Contract) -> Json:
+def _operation(rule: Rule, method: str, view: Any, contract: Contract, rules: dict[str, Rule]) -> Json:
+    summary, *paragraphs = [" ".join(text.split()) for text in (inspect.getdoc(view) or "").split("\n\n")]
+    scope = f" Scope: `{contract.scope}`." if contract.scope else ""
     operation = {
-        "operationId": _operation_id(rule, method),
-        "tags": [view.__module__.rpartition(".")[2]],  # the feature
-        "summary": view.__doc__.partition("\n")[0],
-        "description": f"For: {contract.policy.value}" + (f" Scope: `{contract.scope}`." if contract.scope else ""),
-        "responses": _responses(contract, [*contract.all_errors, *([NotFound] if rule.arguments else [])]),
+        "operationId": _operation_id(view, contract),
+        "tags": [openapi_info.tag_of(view.__module__)],
+        "summary": summary,
+        "description": "\n\n".join([*paragraphs, f"For: {contract.policy.value}{scope}"]),
+        "security": [{scheme: []} for scheme in _schemes_of(contract)],
+        "responses": _responses(rule, contract, rules),
     }
     optional: Json = {
-        "security": [{scheme: []} for scheme in _schemes_of(contract)],
         "parameters": [*_path_parameters(rule), *_other_parameters(method, contract)],
         "requestBody": _request_body(contract.form) if contract.form else None,
     }
     return operation | {name: value for name, value in optional.items() if value}
 
 
-def _operation_id(rule: Rule, method: str) -> str:
-    """Return a unique name of a route: `get_api_v1_users_user_id`."""
-    words = [word.split(":")[-1].strip("<>") for word in rule.rule.split("/") if word]
-    return "_".join([method.lower(), *words]).replace(".", "_")
+def _operation_id(view: Any, contract: Contract) -> str:
+    """Return the name of an operation, from which generators of clients make the name of a function."""
+    return contract.name or view.__name__
 
 
 def _schemes_of(contract: Contract) -> list[str]:
-    """Return the names of the security schemes, any one of which opens the route."""
+    """Return the names of the security schemes, any one of which opens the route. None: the route is open."""
     if contract.policy is Policy.CLIENT:
         return ["client"]
     if contract.token is None:
@@ -172,69 +184,40 @@ def _other_parameters(method: str, contract: Contract) -> list[Json]:
 
 
 def _request_body(form: type[JsonForm]) -> Json:
-    media = {"schema": form_schema(form), "example": form.example}
+    media = {"schema": reference(form), "example": form.example}
     kind = "application/x-www-form-urlencoded" if issubclass(form, UrlEncodedForm) else "application/json"
     return {"required": not form.may_be_empty, "content": {kind: media}}
 
 
-def _responses(contract: Contract, errors: list[type[ApiError]]) -> Json:
-    by_status: dict[int, list[type[ApiError]]] = defaultdict(list)
-    for error in errors:
-        by_status[error.status].append(error)
-    responses: Json = {"200": {"description": "Done.", "content": _media(_success_schema(contract))}}
-    headers = _ETAG if contract.has_etag else {}
-    if contract.sends_csrf_token and cookies.is_on():
-        headers = headers | _SENT_CSRF
-    if headers:
-        responses["200"]["headers"] = headers
-    for status, group in sorted(by_status.items()):
-        types = [error.type for error in group]
-        schema = {"allOf": [{"$ref": _REF.format(name="Error")}, _error_of(status, types)]}
-        responses[str(status)] = {"description": f"Refused: {', '.join(types)}.", "content": _media(schema)}
-        if status in _HEADERS:
-            responses[str(status)]["headers"] = _HEADERS[status]
-    return responses
+def _responses(rule: Rule, contract: Contract, rules: dict[str, Rule]) -> Json:
+    success = {
+        "description": "Done.",
+        "headers": _headers(contract),
+        "content": {"application/json": {"schema": _success_schema(contract)}},
+        "links": {name: _link(name, contract, rules[name]) for name in contract.links},
+    }
+    responses: Json = {"200": {name: value for name, value in success.items() if value}}
+    return responses | {str(refusal.status): refusal.reference for refusal in refusals_of(rule, contract)}
 
 
-def _media(schema: Json) -> Json:
-    return {"application/json": {"schema": schema}}
+def _headers(contract: Contract) -> Json:
+    sends_csrf_token = contract.sends_csrf_token and cookies.is_on()
+    return (_ETAG if contract.has_etag else {}) | (_SENT_CSRF if sends_csrf_token else {})
+
+
+def _link(name: str, contract: Contract, rule: Rule) -> Json:
+    """Return a link to an operation, whose path takes the id of what was answered: of the first one of a list."""
+    place = "/data" if "id" in getattr(contract.answer, "__struct_fields__", ()) else "/data/data/0"
+    return {
+        "operationId": name,
+        "parameters": {f"path.{argument}": f"$response.body#{place}/id" for argument in sorted(rule.arguments)},
+    }
 
 
 def _success_schema(contract: Contract) -> Json:
-    assert contract.answer  # noqa: S101 (_paths skips routes without one)
-    if not contract.is_enveloped:
-        return {"$ref": _REF.format(name=contract.answer.__name__)}
-    return _envelope({"data": {"$ref": _REF.format(name=contract.answer.__name__)}, "code": {"const": 200}})
-
-
-def _envelope(properties: Json) -> Json:
-    members = {"code": {"type": "integer"}, "message": {"type": "string"}, "state": {"const": 0}, **properties}
-    return {"type": "object", "properties": members, "required": sorted(members), "additionalProperties": False}
-
-
-def _error_schema() -> Json:
-    error = {
-        "type": "object",
-        "properties": {"type": {"type": "string"}, "fields": {"type": "object"}},
-        "required": ["type"],
-        "additionalProperties": False,
-    }
-    return _envelope({"data": {"type": "object", "maxProperties": 0}, "error": error})
-
-
-def _error_of(status: int, types: list[str]) -> Json:
-    return {"properties": {"code": {"const": status}, "error": {"properties": {"type": {"enum": types}}}}}
-
-
-def form_schema(form: type[Form]) -> Json:
-    """Return the JSON Schema (2020-12) of a form's body."""
-    fields = fields_of(form)
-    return {
-        "type": "object",
-        "properties": {name: _field_schema(name, field) for name, field in fields.items()},
-        "required": [name for name, field in fields.items() if is_required(field)],
-        "additionalProperties": issubclass(form, UrlEncodedForm),  # which ignores unknown parameters
-    }
+    assert contract.answer  # noqa: S101 (`_documented` skips routes without one)
+    answer = {"$ref": REF.format(name=contract.answer.__name__)}
+    return envelope(200, data=answer) if contract.is_enveloped else answer
 
 
 def _query_parameters(query: type[Form]) -> list[Json]:
@@ -244,52 +227,3 @@ def _query_parameters(query: type[Form]) -> list[Json]:
         kind = next(kind for kind in schema["type"] if kind != "null")  # a query string has no null
         parameters.append({"name": name, "in": "query", "schema": {**schema, "type": kind}})
     return parameters
-
-
-def _field_schema(name: str, field: Any) -> Json:
-    nullable = [] if is_required(field) else ["null"]
-    if field.field_class is FormField:
-        return {**form_schema(field.args[0]), "type": ["object", *nullable] if nullable else "object"}
-    kind = _kind(field.field_class)
-    schema: Json = {"type": [kind, *nullable] if nullable else kind}
-    if kind == "string" and not issubclass(field.field_class, OpaqueField):
-        schema["pattern"] = "^[^\\u0000]*$"
-    if name.endswith("password"):
-        schema |= {"writeOnly": True}
-    for validator in field.kwargs["validators"]:
-        schema |= _constraints(validator)
-    return schema
-
-
-def _kind(field_class: type[Field]) -> str:
-    if issubclass(field_class, IntegerField):
-        return "integer"
-    return "boolean" if issubclass(field_class, BooleanField) else "string"
-
-
-@functools.singledispatch
-def _constraints(_validator: Any) -> Json:
-    """Return the JSON Schema keywords for the rule of a validator."""
-    return {}
-
-
-@_constraints.register
-def _(validator: Length) -> Json:
-    upper = {"maxLength": validator.max} if validator.max >= 0 else {}
-    return {"minLength": max(validator.min, 1), **upper}
-
-
-@_constraints.register
-def _(validator: AnyOf) -> Json:
-    return {"enum": [*validator.values]}
-
-
-@_constraints.register(NumberRange)
-@_constraints.register
-def _(validator: AgeRange) -> Json:
-    return {"minimum": validator.min, "maximum": validator.max}
-
-
-@_constraints.register
-def _(validator: Format) -> Json:
-    return {"format": validator.name, "pattern": validator.pattern, **validator.document}

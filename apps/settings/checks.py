@@ -11,6 +11,7 @@ from apps.utils import phone
 MINIMUM_SECRET_LENGTH = 32  # bytes; the size of the hash (RFC 7518, 3.2)
 _PUBLISHED = {"a secret of the benchmark, long enough for SHA-256"}  # in benchmarks/
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")  # RFC 6454, 6.2
+_CONTACT = re.compile(r"(https?://|mailto:)[^\s<>\"]+")
 _LEAST_MEMORY = {1: 47_104, 2: 19_456, 3: 12_288}  # {passes, 3 or more: KiB}; ASVS 5.0, appendix C
 
 
@@ -23,6 +24,8 @@ def common_problems(settings: BaseConfig) -> list[str]:
         problems.append("JWT_TOKEN_LOCATION: must include headers: a token in a header is always accepted")
     if not all(map(_ORIGIN.fullmatch, settings.CORS_ORIGINS)):
         problems.append("CORS_ORIGINS: each must be an exact origin: scheme://host or scheme://host:port")
+    if settings.CONTACT_URL and not _CONTACT.fullmatch(settings.CONTACT_URL):
+        problems.append("CONTACT_URL: must look like https://example.com/help or mailto:help@example.com")
     if not phone.is_region(settings.PHONE_REGION):
         problems.append("PHONE_REGION: must be the two capital letters of a country that has phone numbers")
     if settings.PASSWORD_MEMORY_COST < 8 * settings.PASSWORD_PARALLELISM:

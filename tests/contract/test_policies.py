@@ -39,7 +39,7 @@ ROUTES = {
     ("GET", "/api/v1/sessions"): Policy.SELF,
     ("DELETE", "/api/v1/sessions"): Policy.SELF,
     ("DELETE", "/api/v1/sessions/<session:session_id>"): Policy.SELF,
-    ("GET", "/api/v1/users/"): Policy.SELF_OR_ADMIN,
+    ("GET", "/api/v1/users/"): Policy.SELF,
     ("GET", "/api/v1/users/<id:user_id>"): Policy.SELF_OR_ADMIN,
     ("PUT", "/api/v1/users/<id:user_id>"): Policy.SELF_OR_ADMIN,
     ("PATCH", "/api/v1/users/<id:user_id>"): Policy.SELF_OR_ADMIN,

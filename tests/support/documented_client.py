@@ -59,11 +59,21 @@ def check_documented(app: Flask, response: TestResponse) -> None:
     status = str(response.status_code)
     if status not in operation["responses"]:
         raise AssertionError(f"{response.request.method} {path}: {status} is not documented")
-    documented = operation["responses"][status]
+    documented = resolved(document, operation["responses"][status])
     for name in ("ETag", "X-CSRF-Token"):
         assert (name in response.headers) == (name in documented.get("headers", {})), name
     schema = documented["content"]["application/json"]["schema"]
     Draft202012Validator({**schema, "components": document["components"]}).validate(response.get_json())
+
+
+def resolved(document: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
+    """Return the component that a node refers to, or the node itself."""
+    if "$ref" not in node:
+        return node
+    found = document
+    for name in node["$ref"].removeprefix("#/").split("/"):
+        found = found[name]
+    return found
 
 
 def _document(app: Flask) -> dict[str, Any]:
