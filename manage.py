@@ -8,25 +8,31 @@ def main() -> None:
     """Run the command that the arguments name. Exit with a plain message if a setting is wrong."""
     # Imported here, because every worker of `serve` imports this file too and needs no commands.
     from flask.cli import ScriptInfo
-    from sqlalchemy.exc import OperationalError, ProgrammingError
+    from sqlalchemy.exc import DBAPIError
+    from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
     from apps import create_app
     from apps.commands import register_commands
     from apps.config import settings
+    from apps.errors import ApiError
     from apps.observability import logs
     from apps.settings.reader import InvalidSettings
+    from apps.settings.urls import redact, secrets_of
 
     try:
         app = create_app()
     except InvalidSettings as error:
         sys.exit(str(error))
-    logs.configure(settings(app).LOG_LEVEL, "stderr")  # stdout is for the command's own output
+    logs.configure(settings(app), "stderr")  # stdout is for the command's own output
     register_commands(app)
     try:
         app.cli(prog_name="manage.py", obj=ScriptInfo(create_app=lambda: app))
-    except (OperationalError, ProgrammingError) as error:
-        first_line = str(error.orig).partition("\n")[0]
-        sys.exit(f"the database does not respond or has no tables yet (run `manage.py db upgrade`): {first_line}")
+    except ApiError as error:
+        sys.exit(error.message)
+    except (DBAPIError, PoolTimeoutError) as error:
+        first_line = str(getattr(error, "orig", error)).partition("\n")[0]
+        cause = redact(first_line, secrets_of(settings(app)))
+        sys.exit(f"the database does not respond or has no tables yet (run `manage.py db upgrade`): {cause}")
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ def register_blueprints(app: Flask) -> None:
 
 def register_hooks(app: Flask) -> None:
     """Add what wraps every request: the client's address behind proxies, the log line, the security headers."""
-    logs.configure(settings_of(app).LOG_LEVEL)
+    logs.configure(settings_of(app))
     application = client_address.with_plain_address(logs.with_log(headers.with_headers(app.wsgi_app)))
     proxies = settings_of(app).TRUSTED_PROXIES
     if proxies:

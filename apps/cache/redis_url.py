@@ -4,22 +4,25 @@
     redis+sentinel://h1:26379,h2:26379/name   the current primary, as the Sentinels name it
     redis+cluster://h1:7000,h2:7000           a cluster, found through any node that answers
 
-A password before the @ applies to the servers and to the Sentinels.
+A password before the @ applies to the servers and to the Sentinels. Spellings of managed servers become those of
+redis-py: `valkey://`, `?ssl=true`, `?ssl_cert_reqs=CERT_NONE`.
 """
 
+import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
-from redis.connection import parse_url
 from redis.exceptions import RedisClusterException
 from redis.retry import Retry
 from redis.sentinel import Sentinel
+
+from apps.store_url import InvalidUrl, UrlOption, check_options, flag, passwords, pop_seconds
 
 _SEVERAL_SERVERS = re.compile(
     r"redis\+(?P<kind>sentinel|cluster)://(?:(?P<user>[^:@/]*):(?P<password>[^@/]*)@)?"
@@ -41,16 +44,87 @@ class Servers:
     login: dict[str, str]
 
 
+# Options that redis-py takes, but whose values the service depends on.
+_SET_BY_SERVICE = frozenset(
+    {
+        *("decode_responses", "encoding", "encoding_errors", "health_check_interval", "legacy_responses"),
+        *("max_connections", "parser_class", "retry", "retry_on_error", "retry_on_timeout", "socket_read_size"),
+        *("socket_type", "timeout", "host", "port", "path", "self", "kwargs"),
+    }
+)
+
+
+def parse(text: str) -> tuple[str, list[UrlOption]]:
+    """Return the URL in the words of redis-py, and the options that stand for a setting. Raises `InvalidUrl`."""
+    text = re.sub(r"^valkey(s?)://", r"redis\1://", text)
+    if not is_redis_url(text):
+        raise InvalidUrl(f"must look like {FORMS}")
+    if text.startswith("redis+"):
+        return text, []
+    parts = urlsplit(text)
+    given = parse_qs(parts.query, keep_blank_values=True)
+    if any(len(values) > 1 for values in given.values()):
+        raise InvalidUrl("contains an option twice")
+    options = {name: values[0] for name, values in given.items()}
+    scheme = _scheme_of(parts.scheme, options)
+    known = _known_options(scheme)
+    check_options(options, known, _SET_BY_SERVICE & known)
+    implied = [
+        option
+        for name in ("socket_timeout", "socket_connect_timeout")
+        for option in pop_seconds(options, name, "REDIS_TIMEOUT")
+    ]
+    if len({option.seconds for option in implied}) > 1:
+        raise InvalidUrl("the options socket_timeout and socket_connect_timeout contradict each other")
+    if scheme != "unix" and not re.fullmatch(r"/?\d{0,9}", parts.path):
+        raise InvalidUrl("the path must be the number of a database, such as /0")
+    address = text.partition("?")[0].partition("://")[2]
+    plain = f"{scheme}://{address}" + (f"?{urlencode(options)}" if options else "")
+    try:
+        redis.ConnectionPool.from_url(plain).make_connection()
+    except (TypeError, ValueError, redis.RedisError):
+        raise InvalidUrl("an option has a value that the driver refuses") from None
+    return plain, implied
+
+
 def is_redis_url(url: str) -> bool:
     """Return True if `url` has one of the forms."""
     if url.startswith("redis+"):
         servers = _parse(url)
         return servers is not None and (servers.kind == "sentinel") == bool(servers.name)
     try:
-        parse_url(url)  # type: ignore[no-untyped-call]
+        parts = urlsplit(url)
+        is_socket = parts.scheme == "unix"
+        is_address = parts.scheme in ("redis", "rediss") and (parts.port is None or parts.port > 0)
     except ValueError:
         return False
-    return True
+    return is_address or (is_socket and not parts.hostname and len(parts.path) > 1)
+
+
+def _scheme_of(scheme: str, options: dict[str, str]) -> str:
+    """Return the scheme that an option `ssl` or `tls` asks for, and take these options out."""
+    wanted = {flag(name, options.pop(name)) for name in ("ssl", "tls") if name in options}
+    if wanted and (len(wanted) > 1 or scheme == "unix" or (wanted == {False} and scheme == "rediss")):
+        raise InvalidUrl("the option ssl contradicts the beginning of the URL")
+    if "ssl_cert_reqs" in options:
+        options["ssl_cert_reqs"] = options["ssl_cert_reqs"].lower().removeprefix("cert_")
+    return "rediss" if wanted == {True} else scheme
+
+
+def _known_options(scheme: str) -> set[str]:
+    """Return the names that redis-py's connection takes for this scheme."""
+    kind = {"rediss": redis.SSLConnection, "unix": redis.UnixDomainSocketConnection}.get(scheme, redis.Connection)
+    names = {name for base in kind.__mro__[:-1] for name in inspect.signature(base).parameters}
+    return {*names, "max_connections", "timeout"}
+
+
+def passwords_of(text: str) -> list[str]:
+    """Return the password and the secret options of a URL that `parse` returned."""
+    match = _SEVERAL_SERVERS.fullmatch(text)
+    url = urlsplit(text)
+    password = match["password"] if match else url.password
+    options = {name: values[0] for name, values in parse_qs(url.query).items()}
+    return [*([unquote(password)] if password else []), *passwords(options)]
 
 
 def no_retries(timeout: float) -> dict[str, Any]:

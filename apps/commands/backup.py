@@ -10,8 +10,10 @@ import click
 from flask.cli import with_appcontext
 
 from apps.commands import database_copy as backups
+from apps.config import settings
 from apps.extensions import db
 from apps.services import audit
+from apps.settings.urls import redact, secrets_of
 
 
 @click.command("backup")
@@ -27,7 +29,7 @@ def backup(file: Path) -> None:
         with _exit_on_signals():
             backups.backup(db.engine, file)
     except backups.BackupError as error:
-        raise click.ClickException(str(error)) from None
+        raise click.ClickException(_redacted(error)) from None
     click.echo(f"wrote {file}, {file.stat().st_size:,} bytes")
 
 
@@ -45,7 +47,12 @@ def restore(file: Path) -> None:
             backups.restore(db.engine, file)
         click.echo(f"restored; {audit.verify()} audit events, none changed")
     except (backups.BackupError, audit.BrokenChain) as error:
-        raise click.ClickException(str(error)) from None
+        raise click.ClickException(_redacted(error)) from None
+
+
+def _redacted(error: Exception) -> str:
+    """Return the text of `error`, which may quote a program of the database."""
+    return redact(str(error), secrets_of(settings()))
 
 
 @contextmanager

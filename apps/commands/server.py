@@ -86,7 +86,7 @@ def run(host: str, port: int, reload: bool) -> None:
         port = _free_port(host, port)
         click.echo(f"Documentation: {_url(host, port)}/api/v1/docs", err=True)
     migrate_embedded(app)
-    logs.configure(settings(app).LOG_LEVEL)  # on stdout, like the workers of `serve`
+    logs.configure(settings(app))  # on stdout, like the workers of `serve`
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # process 1 of a container ignores it by default
     run_simple(host, port, app, threaded=True, use_reloader=reload, request_handler=QuietHandler)
 

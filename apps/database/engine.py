@@ -3,42 +3,24 @@
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import URL, Connection, Engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
-
-_DRIVERS = {
-    "postgres": "postgresql+psycopg",
-    "postgresql": "postgresql+psycopg",
-    "mysql": "mysql+pymysql",
-    "mariadb": "mysql+pymysql",
-    "sqlite": "sqlite",
-}
-
-
-def is_supported(url: str) -> bool:
-    """Return True if `url` can be parsed and names a database that has a driver here."""
-    try:
-        return make_url(url).get_backend_name() in _DRIVERS
-    except (ArgumentError, ValueError):
-        return False
 
 
 def engine_settings(
     url: str, pool_size: int, timeout: timedelta, statement_timeout: timedelta
 ) -> tuple[str, dict[str, Any]]:
-    """Return the URL with its driver, and the options of the engine.
+    """Return a URL that `url.parse` returned, and the options of the engine.
 
     `timeout` limits the wait for a connection, `statement_timeout` a statement and its locks.
     """
     parsed = make_url(url)
-    parsed = parsed.set(drivername=_DRIVERS[parsed.get_backend_name()])
-    seconds, statement = int(timeout.total_seconds()), int(statement_timeout.total_seconds())
+    seconds = int(timeout.total_seconds())
     # hide_parameters: the values of a failed statement may be hashes or names, and errors are logged.
     options: dict[str, Any] = {"hide_parameters": True}
     backend = parsed.get_backend_name()
     if backend == "sqlite":
-        options["connect_args"] = {"timeout": statement}
+        options["connect_args"] = {"timeout": statement_timeout.total_seconds()}
     else:
         options |= {
             "pool_pre_ping": True,  # replaces connections that a restarted database has dropped
@@ -47,27 +29,29 @@ def engine_settings(
             "pool_timeout": seconds,
             "pool_recycle": 1800,
             "isolation_level": "READ COMMITTED",
-            "connect_args": _postgresql(seconds, statement) if backend == "postgresql" else _mysql(seconds, statement),
+            "connect_args": (_postgresql if backend == "postgresql" else _mysql)(parsed, seconds, statement_timeout),
         }
     return parsed.render_as_string(hide_password=False), options
 
 
-def _postgresql(seconds: int, statement: int) -> dict[str, Any]:
-    milliseconds = statement * 1000
-    return {
-        "connect_timeout": seconds,
-        "options": f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds} -c timezone=UTC",
-    }
+def _postgresql(url: URL, seconds: int, statement: timedelta) -> dict[str, Any]:
+    milliseconds = int(statement.total_seconds() * 1000)
+    timeouts = f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds} -c timezone=UTC"
+    given = url.query.get("options")
+    return {"connect_timeout": seconds, "options": f"{timeouts} {given}" if given else timeouts}  # the last one wins
 
 
-def _mysql(seconds: int, statement: int) -> dict[str, Any]:
-    return {
+def _mysql(url: URL, seconds: int, statement: timedelta) -> dict[str, Any]:
+    limit = int(statement.total_seconds())
+    # PyMySQL encodes a string in Latin-1, which cannot express every password.
+    password = {} if url.password is None or url.password.isascii() else {"password": url.password.encode()}
+    return password | {
         "connect_timeout": seconds,
         "read_timeout": seconds,  # until the first use: see timeouts.py
         "write_timeout": seconds,
         "charset": "utf8mb4",
         "init_command": (
-            f"SET SESSION innodb_lock_wait_timeout={statement}, lock_wait_timeout={statement}, time_zone='+00:00', "
+            f"SET SESSION innodb_lock_wait_timeout={limit}, lock_wait_timeout={limit}, time_zone='+00:00', "
             "sql_mode='STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'"
         ),
     }

@@ -53,7 +53,10 @@ def limit_waiting(engine: Engine, seconds: float) -> None:
         if not connect_breaker.may_try():
             raise dialect.loaded_dbapi.OperationalError("the database did not answer a moment ago")
         with _watched(connect_breaker):
-            connection = (PostgreSQLConnection if is_postgresql else dialect).connect(*arguments, **options)
+            try:
+                connection = (PostgreSQLConnection if is_postgresql else dialect).connect(*arguments, **options)
+            except OSError as error:  # PyMySQL passes on that a file for TLS cannot be read
+                raise dialect.loaded_dbapi.OperationalError(f"TLS: {error.strerror}: {error.filename}") from error
         connect_breaker.close()
         return connection
 

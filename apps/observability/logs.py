@@ -1,7 +1,7 @@
 """Logs: a JSON line for each request and event, with the request id; on stdout, or on stderr for commands.
 
-A line never contains a body, a header, a query string or a token. Line breaks are escaped, so a client cannot forge a
-line.
+A line never contains a body, a header, a query string or a token. In the texts of other programs, such as an error of a
+database driver, secrets of the settings are replaced. Line breaks are escaped, so a client cannot forge a line.
 """
 
 import json
@@ -9,25 +9,34 @@ import logging
 import logging.config
 import random
 import re
+import sys
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import msgspec
 
+from apps.config import BaseConfig
 from apps.observability.request_context import RequestContext, bind, current_context, reset
+from apps.settings.urls import redact, secrets_of
 
 logger = logging.getLogger(__name__)
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 _DETAIL = re.compile(r"^DETAIL: .*?$(?=\n(?:HINT:|CONTEXT:|\[SQL|\n)|\Z)", re.MULTILINE | re.DOTALL)
 _NOT_EXTRA = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+_OF_OTHERS = frozenset({"cause", "exc_info"})  # fields with texts of drivers and libraries
 _encoder = msgspec.json.Encoder(enc_hook=str)
 
 
 class Formatter(logging.Formatter):
     """Format a record as one line of ASCII JSON: the fields of the record, the request id and the `extra`."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        super().__init__()
+        self._secrets = list(secrets)
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
@@ -41,6 +50,8 @@ class Formatter(logging.Formatter):
         line |= {name: value for name, value in record.__dict__.items() if name not in _NOT_EXTRA}
         if record.exc_info:
             line["exc_info"] = self.formatException(record.exc_info)
+        for name in _OF_OTHERS & set(line):
+            line[name] = redact(str(line[name]), self._secrets)
         return _to_json(line)
 
     def formatException(self, ei: Any) -> str:  # noqa: N802 (overrides `logging.Formatter`)
@@ -48,18 +59,28 @@ class Formatter(logging.Formatter):
         return _DETAIL.sub("", super().formatException(ei))
 
 
-def configure(level: str, stream: str = "stdout") -> None:
-    """Log to "stdout" or "stderr": audit events always, other records of the service from `level` on."""
+def configure(settings: BaseConfig, stream: str = "stdout") -> None:
+    """Log to "stdout" or "stderr": audit events always, other records of the service from LOG_LEVEL on.
+
+    On a terminal, "stderr" gets warnings and errors only: there the lines would stand between the answers of a command.
+    """
+    is_terminal = stream == "stderr" and sys.stderr.isatty()
+    formatter = {"()": Formatter, "secrets": secrets_of(settings)}
     logging.config.dictConfig(
         {
             "version": 1,
             "disable_existing_loggers": False,
-            "formatters": {"json": {"()": Formatter}},
+            "formatters": {"json": formatter},
             "handlers": {
-                "lines": {"class": "logging.StreamHandler", "stream": f"ext://sys.{stream}", "formatter": "json"}
+                "lines": {
+                    "class": "logging.StreamHandler",
+                    "stream": f"ext://sys.{stream}",
+                    "formatter": "json",
+                    "level": "WARNING" if is_terminal else "NOTSET",
+                }
             },
             "loggers": {
-                "apps": {"handlers": ["lines"], "level": level, "propagate": False},
+                "apps": {"handlers": ["lines"], "level": settings.LOG_LEVEL, "propagate": False},
                 "apps.services.audit": {"level": "INFO"},  # at every LOG_LEVEL
             },
         }

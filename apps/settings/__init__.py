@@ -11,6 +11,7 @@ from apps.settings.checks import common_problems, production_problems
 from apps.settings.embedded import fill_secrets
 from apps.settings.flask_config import configure_libraries
 from apps.settings.reader import InvalidSettings, from_environment, from_file, needed_secrets, read_settings
+from apps.settings.urls import read_urls
 
 
 def load_settings(app: Flask, config_name: str | None, overrides: dict[str, Any]) -> str:
@@ -28,11 +29,18 @@ def load_settings(app: Flask, config_name: str | None, overrides: dict[str, Any]
     settings, problems = read_settings(profile, given | overrides)
     if name == "development":
         settings = fill_secrets(app, settings, needed_secrets(BaseConfig))
-    problems += common_problems(settings)
+    settings, further = read_urls(settings, {*given, *overrides})
+    further += common_problems(settings)
     if name == "production":
-        problems += production_problems(settings, published=TestConfig, is_debug=app.debug)
+        further += production_problems(settings, published=TestConfig, is_debug=app.debug)
+    named = {_name_in(problem) for problem in problems}
+    problems += [problem for problem in further if _name_in(problem) not in named]
     if problems:
         raise InvalidSettings(problems)
     app.extensions["settings"] = settings
     configure_libraries(app, settings)
     return name
+
+
+def _name_in(problem: str) -> str:
+    return problem.partition(":")[0]

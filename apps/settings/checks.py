@@ -2,9 +2,8 @@
 
 import re
 
-from apps.cache.redis_url import FORMS, is_redis_url
 from apps.config import BaseConfig
-from apps.database import engine
+from apps.database import url
 from apps.settings.reader import PLACEHOLDER, declared
 from apps.utils import phone
 
@@ -17,7 +16,7 @@ _LEAST_MEMORY = {1: 47_104, 2: 19_456, 3: 12_288}  # {passes, 3 or more: KiB}; A
 
 def common_problems(settings: BaseConfig) -> list[str]:
     """Return the problems that no profile allows."""
-    problems = _url_problems(settings) + _secret_problems(settings)
+    problems = _secret_problems(settings)
     names = ("CACHE_PREFIX", "JWT_ISSUER", "JWT_AUDIENCE")
     problems += [f"{name}: must not be empty" for name in names if not getattr(settings, name)]
     if "headers" not in settings.JWT_TOKEN_LOCATION:
@@ -30,17 +29,6 @@ def common_problems(settings: BaseConfig) -> list[str]:
         problems.append("PHONE_REGION: must be the two capital letters of a country that has phone numbers")
     if settings.PASSWORD_MEMORY_COST < 8 * settings.PASSWORD_PARALLELISM:
         problems.append("PASSWORD_MEMORY_COST: must be at least 8 x PASSWORD_PARALLELISM")
-    return problems
-
-
-def _url_problems(settings: BaseConfig) -> list[str]:
-    problems = []
-    if settings.DATABASE_URL and not engine.is_supported(settings.DATABASE_URL):
-        problems.append(
-            "DATABASE_URL: must look like postgresql://user:password@host:5432/name, or mysql:// or sqlite://"
-        )
-    if settings.REDIS_URL and not is_redis_url(settings.REDIS_URL):
-        problems.append(f"REDIS_URL: must look like {FORMS}")
     return problems
 
 
@@ -81,6 +69,8 @@ def production_problems(settings: BaseConfig, *, published: type[BaseConfig], is
     `published` is the profile whose secrets are in the source code.
     """
     problems = _guessable_secrets(settings, published)
+    unreadable = url.unreadable_files(settings.DATABASE_URL) if settings.DATABASE_URL else []
+    problems += [f"DATABASE_URL: the file of the option {name} cannot be read" for name in unreadable]
     if is_debug:
         problems.append("FLASK_DEBUG: must not be on in production")
     origins = filter(_ORIGIN.fullmatch, settings.CORS_ORIGINS)

@@ -16,8 +16,14 @@ from apps.config import BaseConfig, Setting
 
 PLACEHOLDER = "change-me"
 _SHORT_NAMES = ("DATABASE_URL", "REDIS_URL", "SENTRY_DSN")
-# Kubernetes sets these variables in each pod if the namespace has a Service named `gatehouse`. They are no settings.
-_KUBERNETES_VARIABLES = re.compile("SERVICE_HOST|(SERVICE_)?PORT(_.+)?")
+# A space or line break at the end comes from a file: `echo secret > file` adds one, and drivers read it as a character.
+_STRAY = re.compile(r"^\s|\s$|[\x00-\x1f\x7f\x85\u2028\u2029]")
+# Kubernetes sets these variables in each pod for every Service of the namespace. They are no settings, also if the
+# name of the Service begins with `gatehouse`. A bare PORT may be a misspelt setting, so its value must be an address.
+_KUBERNETES_VARIABLES = re.compile(
+    r"(?:[A-Z0-9_]+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
+)
+_KUBERNETES_ADDRESS = re.compile(r"(?:[A-Z0-9_]+_)?PORT=(?:tcp|udp|sctp)://[^ ]+")
 
 
 class InvalidSettings(Exception):
@@ -50,7 +56,7 @@ def read_settings(profile: type[BaseConfig], given: Mapping[str, Any]) -> tuple[
     values: dict[str, Any] = {}
     for name, (type_, setting) in expected.items():
         try:
-            values[name] = _convert(given.get(name, getattr(profile, name)), type_)
+            values[name] = convert(given.get(name, getattr(profile, name)), type_)
         except (msgspec.ValidationError, ValueError, OverflowError):
             problems.append(f"{name}: must be {_describe(type_)}")
             values[name] = getattr(profile, name)
@@ -79,10 +85,14 @@ def from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     given: dict[str, Any] = {name: environ[name] for name in _SHORT_NAMES if name in environ}
     given |= {name.removeprefix(prefix): value for name, value in environ.items() if name.startswith(prefix)}
     given.pop("PROFILE", None)  # load_settings reads it
-    return {name: value for name, value in given.items() if not _KUBERNETES_VARIABLES.fullmatch(name)}
+    return {name: value for name, value in given.items() if not _is_of_kubernetes(name, value)}
 
 
-def _convert(value: Any, type_: Any) -> Any:
+def _is_of_kubernetes(name: str, value: str) -> bool:
+    return bool(_KUBERNETES_VARIABLES.fullmatch(name) or _KUBERNETES_ADDRESS.fullmatch(f"{name}={value}"))
+
+
+def convert(value: Any, type_: Any) -> Any:
     """Return `value` as `type_`. A string from the environment is parsed as JSON, unless `type_` is str."""
     if isinstance(value, str) and type_ is not str:
         value = json.loads(value.lower() if type_ is bool else value)
@@ -104,10 +114,19 @@ def _describe(type_: Any) -> str:
     return names.get(type_, 'a list of strings, such as ["one", "two"]')
 
 
+def bound_problems(value: Any, setting: Setting) -> list[str]:
+    """Return the problems of a value that is out of bounds."""
+    if setting.minimum is None or setting.minimum <= value <= setting.maximum:
+        return []
+    return [f"must be from {_bound(setting.minimum)} to {_bound(setting.maximum)}"]
+
+
 def _check(name: str, value: Any, setting: Setting) -> list[str]:
-    if setting.minimum is not None and not setting.minimum <= value <= setting.maximum:
-        return [f"must be from {_bound(setting.minimum)} to {_bound(setting.maximum)}"]
     values = value if isinstance(value, tuple) else [value]
+    if any(isinstance(text, str) and _STRAY.search(text) for text in values):
+        return ["must not begin or end with a space, or contain a line break or another control character"]
+    if problems := bound_problems(value, setting):
+        return problems
     if setting.choices and not (values and set(values) <= set(setting.choices)):
         return [f"must be one of {', '.join(setting.choices)}"]
     if name.endswith("_LIMIT") and not _is_limit(value):

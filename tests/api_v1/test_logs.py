@@ -16,10 +16,12 @@ from flask.testing import FlaskClient
 from sqlalchemy import event, text
 from werkzeug.test import TestResponse
 
+from apps import create_app
 from apps.cache.memory import MemoryCache
 from apps.config import settings
 from apps.extensions import db
 from apps.observability.logs import Formatter
+from apps.settings.urls import secrets_of
 from tests.support.every_route import EveryRoute
 from tests.support.people import PASSWORD, People, bearer, sign_up_body
 
@@ -230,6 +232,22 @@ def test_a_line_is_ascii_and_says_what_was_said(number: int) -> None:
     line = json.loads(written)
     assert (line["message"], line["cause"], line["odd"]) == (text, text, "x")
     assert (line["logger"], line["level"], line["request_id"]) == ("apps.test", "INFO", None)
+
+
+def test_the_text_of_a_driver_holds_no_secret_of_the_settings() -> None:
+    """L1: neither as the driver got it, nor percent-encoded as in the URL, nor in a traceback."""
+    password, key = "S3cr@t/Tail99", "GATEHOUSE-w8sYkT5uXr2LhBz7Md1PcAe9Gf0n"
+    url = "://u:S3cr%40t%2FTail99@127.0.0.1"
+    app = create_app(
+        "testing", DATABASE_URL=f"postgresql{url}/d", REDIS_URL=f"redis{url}:6379?password=Other99", JWT_SECRET_KEY=key
+    )
+    formatter = Formatter(secrets_of(settings(app)))
+    error = OSError(f"{url} {password} {key} Other99")
+    facts = {"cause": str(error), "exc_info": (OSError, error, None), "msg": "failed"}
+    line = json.loads(formatter.format(logging.makeLogRecord(facts)))
+    assert line["cause"] == "://u:***@127.0.0.1 *** *** ***"
+    assert not [secret for secret in ("Tail99", key, "Other99") if secret in str(line)]
+    assert formatter.format(logging.makeLogRecord({"msg": "x"}))
 
 
 @pytest.mark.stores("sqlite")

@@ -1,6 +1,8 @@
 """The streams of `manage.py`: results on stdout, so that scripts can read them, and log lines on stderr."""
 
 import json
+import os
+import pty
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,6 +27,34 @@ def test_the_secret_of_a_client_is_all_that_stands_on_stdout(tmp_path: Path) -> 
     assert upgrade.stdout == ""
     assert [line.split()[:2] for line in add.stdout.splitlines()] == [["client", "id"], ["client", "secret"]]
     assert [json.loads(line)["event"] for line in add.stderr.splitlines()] == ["client.add"]
+
+
+def read_screen(screen: int) -> str:
+    """Return what a terminal shows now."""
+    os.set_blocking(screen, False)
+    try:
+        return os.read(screen, 65536).decode()
+    except OSError:  # nothing
+        return ""
+    finally:
+        os.close(screen)
+
+
+def test_a_terminal_shows_the_answer_of_a_command_alone(tmp_path: Path) -> None:
+    """The audit line is for a log file. The event is in the audit in any case."""
+    live.checkout(tmp_path)
+    said = {}
+    for arguments in (["db", "upgrade"], ["clients", "add", "orders", "--scope=revoke"], ["audit", "verify"]):
+        screen, terminal = pty.openpty()
+        done = subprocess.run(
+            [sys.executable, "manage.py", *arguments],
+            cwd=tmp_path, env=live.unconfigured(), stdout=subprocess.PIPE, stderr=terminal, text=True, check=True,
+        )  # fmt: skip
+        said[arguments[0]] = done.stdout, read_screen(screen)
+        os.close(terminal)
+    assert "{" not in said["clients"][0] + said["clients"][1]
+    assert said["clients"][0].startswith("client id")
+    assert "1 " in said["audit"][0]
 
 
 @contextmanager

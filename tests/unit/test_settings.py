@@ -145,15 +145,42 @@ def test_the_environment_gives_every_setting_and_two_short_forms() -> None:
     assert from_environment(environ | others) == {"CACHE_TTL": "7", "DATABASE_URL": "a", "REDIS_URL": "c"}
 
 
-def test_what_kubernetes_adds_for_a_service_named_gatehouse_is_no_setting() -> None:
-    """S1: variables for a port named http stop no pod; similar names are still refused."""
-    address = {"PORT": "tcp://10.0.0.7:80", "PORT_80_TCP": "tcp://10.0.0.7:80", "SERVICE_HOST": "10.0.0.7"}
-    ports = {"PORT_80_TCP_PORT": "80", "SERVICE_PORT": "80", "SERVICE_PORT_HTTP": "80"}
-    others = {"PORT_80_TCP_ADDR": "10.0.0.7", "PORT_80_TCP_PROTO": "tcp"}
-    environ = {f"GATEHOUSE_{name}": value for name, value in (address | ports | others).items()}
+@pytest.mark.parametrize("service", ["", "REDIS_", "REDIS_MASTER_2_", "SERVICE_"])
+def test_what_kubernetes_adds_for_a_service_is_no_setting(service: str) -> None:
+    """S1: variables of the service named `gatehouse`, or with a name that begins so, stop no pod."""
+    address = {"PORT": "tcp://10.0.0.7:6379", "PORT_6379_TCP": "tcp://10.0.0.7:6379", "SERVICE_HOST": "10.0.0.7"}
+    ports = {"PORT_6379_TCP_PORT": "6379", "SERVICE_PORT": "6379", "SERVICE_PORT_HTTP": "80", "SERVICE_PORT_A_B": "1"}
+    others = {"PORT_6379_TCP_ADDR": "10.0.0.7", "PORT_6379_TCP_PROTO": "tcp", "PORT_53_UDP": "udp://[fd00::7]:53"}
+    environ = {f"GATEHOUSE_{service}{name}": value for name, value in (address | ports | others).items()}
     assert from_environment(environ) == {}
-    near = {"SERVICE": "1", "SERVICE_HOSTS": "1", "PORTS": "1", "REDIS_PORT": "1"}
-    assert from_environment({f"GATEHOUSE_{name}": value for name, value in near.items()}) == near
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "SERVICE",
+            "SERVICE_HOSTS",
+            "PORTS",
+            "PORT",
+            "REDIS_PORT",
+            "REDIS_HOST",
+            "REDIS_SERVICE",
+            "REDIS_SERVICE_HOSTS",
+        ),
+        *("PORT_TCP", "PORT_80_HTTP", "PORT_80_TCP_NAME", "REDIS_URLS", "CACHE_TTLS", "DATABASE_POOL_SIZES"),
+    ],
+)
+def test_a_misspelt_setting_is_refused_beside_the_variables_of_kubernetes(name: str) -> None:
+    """S1."""
+    given = from_environment({f"GATEHOUSE_{name}": "1", "GATEHOUSE_REDIS_SERVICE_HOST": "10.0.0.1"})
+    assert given == {name: "1"}
+    assert faults_of(**given) == [f"{name}: no such setting"]
+
+
+@pytest.mark.parametrize("name", declared(BaseConfig))
+def test_no_setting_has_the_name_of_a_variable_of_kubernetes(name: str) -> None:
+    assert from_environment({f"GATEHOUSE_{name}": "1"}) == {name: "1"}
 
 
 def python(folder: Path, code: str, **environment: str) -> subprocess.CompletedProcess[str]:
