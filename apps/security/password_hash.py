@@ -7,22 +7,24 @@ import sys
 import threading
 import time
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from math import ceil
 from typing import TypeVar
 
-from argon2 import PasswordHasher, extract_parameters
-from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
+from argon2 import Parameters, PasswordHasher, Type, extract_parameters
+from argon2.exceptions import VerificationError, VerifyMismatchError
 from flask import Flask, current_app
 
 from apps.config import settings
 from apps.errors import Overloaded
 
 T = TypeVar("T")
+Cost = tuple[int, int, int, Type]  # the parameters of argon2: passes, KiB, lanes, variant
+
+_MAX_COSTS = 4  # parameters that a process remembers
 
 _slot = threading.local()  # `is_held`: the request of this thread holds a slot
 
@@ -54,6 +56,7 @@ class Hashing:
     slots: threading.BoundedSemaphore
     threads: ThreadPoolExecutor
     observer: HashObserver
+    costs: tuple[Cost, ...] = ()  # of the stored hashes that this process has met, without repetition
 
 
 def init_app(app: Flask) -> None:
@@ -85,8 +88,9 @@ def verify_password(password: str, password_hash: str | None) -> bool:
 
     None (no such user) gives False after the same work.
     """
+    hashing: Hashing = current_app.extensions["hashing"]
     hasher, prepared = _hasher(), _prepare(password)
-    is_right = _in_turn(lambda: _verify(hasher, password_hash or _dummy_hash(hasher), prepared))
+    is_right = _in_turn(lambda: _verify(hashing, hasher, password_hash or _dummy_hash(hasher), prepared))
     return is_right and password_hash is not None
 
 
@@ -138,27 +142,35 @@ def _in_turn(act: Callable[[], T]) -> T:
         return future.result()
 
 
-def _verify(hasher: PasswordHasher, stored: str, password: bytes) -> bool:
+def _verify(hashing: Hashing, hasher: PasswordHasher, stored: str, password: bytes) -> bool:
+    """Return True if `password` matches. A refusal costs the same whatever the parameters of `stored` are (E1)."""
     try:
-        return hasher.verify(stored, password)
+        is_right: bool = hasher.verify(stored, password)
     except VerifyMismatchError:
-        _equalize_timing(stored, hasher, password)
+        is_right = False
+    except (VerificationError, ValueError):  # `stored` is no hash, so nothing was computed
+        _equalize_timing({_cost_of(hasher), *hashing.costs}, password)
         return False
-    except (VerificationError, InvalidHashError):
-        return False
+    cost = _cost_of(extract_parameters(stored))
+    if cost not in hashing.costs:
+        hashing.costs = (cost, *hashing.costs)[:_MAX_COSTS]
+    if not is_right:
+        _equalize_timing({_cost_of(hasher), *hashing.costs} - {cost}, password)
+    return is_right
 
 
-def _equalize_timing(stored: str, hasher: PasswordHasher, password: bytes) -> None:
-    """Burn the difference in cost between an old hash and a current one.
+def _equalize_timing(costs: Iterable[Cost], password: bytes) -> None:
+    """Compute a hash for each of `costs`, so that every refusal has computed one with each known cost.
 
-    Otherwise the time of a refusal would reveal that the user exists (E1).
+    Otherwise the time of a refusal would reveal that the user exists and has an old hash. One hash of the missing
+    memory and passes would not do: a pass over more memory takes longer per KiB.
     """
-    before = extract_parameters(stored)
-    missing = hasher.memory_cost * hasher.time_cost - before.memory_cost * before.time_cost
-    if missing > 0:
-        passes = ceil(missing / hasher.memory_cost)  # in no more memory than any other hash
-        memory = max(missing // passes, 8 * hasher.parallelism)
-        _make_hasher(passes, memory, hasher.parallelism).hash(password)
+    for cost in costs:
+        _make_hasher(*cost).hash(password)
+
+
+def _cost_of(source: PasswordHasher | Parameters) -> Cost:
+    return source.time_cost, source.memory_cost, source.parallelism, source.type
 
 
 def _prepare(password: str) -> bytes:
@@ -177,8 +189,8 @@ def _hasher() -> PasswordHasher:
 
 
 @lru_cache(maxsize=8)
-def _make_hasher(time_cost: int, memory_cost: int, parallelism: int) -> PasswordHasher:
-    return PasswordHasher(time_cost=time_cost, memory_cost=memory_cost, parallelism=parallelism)
+def _make_hasher(time_cost: int, memory_cost: int, parallelism: int, variant: Type = Type.ID) -> PasswordHasher:
+    return PasswordHasher(time_cost=time_cost, memory_cost=memory_cost, parallelism=parallelism, type=variant)
 
 
 @lru_cache(maxsize=8)

@@ -33,14 +33,16 @@ def check_password(user: User, password: str, requester_id: int) -> User:
 def require_password(user: User | None, password: str, event: str, digest: bytes) -> User:
     """Return `user` if `password` is theirs; audit `event` and raise `WrongCredentials` if not, or if there is none.
 
-    `digest` names the counter of the attempt, which is refunded on `Overloaded`. A blocked user cannot log in.
+    `digest` names the counter of the attempt, which is refunded on `Overloaded`. A blocked user cannot log in, and
+    costs the same work as an unknown one (E1).
     """
+    stored = None if user is None or (user.block_time and event == "login") else user.password_hash
     try:
-        is_right = password_hash.verify_password(password, user.password_hash if user else None)
+        is_right = password_hash.verify_password(password, stored)
     except Overloaded:
         refund_attempt(digest)  # nothing was guessed
         raise
-    if user is None or not is_right or (user.block_time and event == "login"):
+    if user is None or not is_right:
         record_alone(event, user.id if user else None, outcome="failure")
         raise WrongCredentials
     return user

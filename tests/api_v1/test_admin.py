@@ -10,6 +10,7 @@ from werkzeug.test import TestResponse
 
 from apps.extensions import db
 from apps.models import User
+from apps.security import password_hash
 from tests.support import stores
 from tests.support.people import PASSWORD, People, Person, sign_up_body
 
@@ -218,6 +219,24 @@ def test_a_blocked_user_is_answered_as_a_wrong_password_is(people: People) -> No
     answers = [people.client.post("/api/v1/login", json=body, headers=headers) for body in bodies]
     assert refusal(answers[0]) == (401, "wrong_credentials")
     assert len({(answer.status, answer.data, str(answer.headers)) for answer in answers}) == 1
+
+
+@pytest.mark.stores("sqlite")
+def test_a_blocked_user_costs_the_work_of_an_unknown_one(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
+    """E1: whatever the parameters of the stored hash, and also with the right password."""
+    admin, alice = people.admin(), people.sign_up("alice-liddell")
+    do(admin, "block", alice.id)
+    verified: list[str | None] = []
+
+    def verify(_password: str, stored: str | None) -> bool:
+        verified.append(stored)
+        return False
+
+    monkeypatch.setattr(password_hash, "verify_password", verify)
+    for username in ("alice-liddell", "nobody-of-note"):
+        body = {"username": username, "password": PASSWORD}
+        assert refusal(people.client.post("/api/v1/login", json=body)) == (401, "wrong_credentials")
+    assert verified == [None, None]
 
 
 def test_who_is_blocked_is_out_until_unblocked(people: People) -> None:

@@ -4,6 +4,7 @@ import os
 import re
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -11,7 +12,7 @@ from typing import Literal
 from unicodedata import normalize
 
 import pytest
-from argon2 import PasswordHasher, extract_parameters
+from argon2 import PasswordHasher, Type, extract_parameters
 from flask import Flask
 
 from apps import create_app
@@ -131,19 +132,23 @@ def test_a_hash_of_another_cost_is_outdated(app: Flask, setting: str, value: int
     assert password_hash.verify_password(PASSWORD, stored)
 
 
+Work = Counter[tuple[int, int, int, Type]]
+OLD = {"passes": (64, 1, 1), "memory": (32, 2, 1), "dearer": (256, 4, 1), "lanes": (64, 2, 4)}
+
+
 @pytest.fixture
-def work(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """The memory in KiB of each argon2 call, times its passes."""
-    done: list[int] = []
+def work(monkeypatch: pytest.MonkeyPatch) -> Iterator[Work]:
+    """The argon2 calls, by memory in KiB, passes, lanes and variant."""
+    done: Work = Counter()
 
     class Counted(PasswordHasher):
         def hash(self, password: str | bytes, *, salt: bytes | None = None) -> str:
-            done.append(self.memory_cost * self.time_cost)
+            done[self.memory_cost, self.time_cost, self.parallelism, self.type] += 1
             return super().hash(password, salt=salt)
 
         def verify(self, hash: str | bytes, password: str | bytes) -> Literal[True]:  # noqa: A002 (the name in the base class)
             cost = extract_parameters(str(hash))
-            done.append(cost.memory_cost * cost.time_cost)
+            done[cost.memory_cost, cost.time_cost, cost.parallelism, cost.type] += 1
             return super().verify(hash, password)
 
     monkeypatch.setattr(password_hash, "PasswordHasher", Counted)
@@ -152,26 +157,42 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     password_hash._make_hasher.cache_clear()
 
 
-@pytest.mark.parametrize(
-    ("memory", "passes", "lanes"), [(64, 2, 1), (64, 3, 1), (64, 7, 1), (200, 2, 1), (96, 3, 2), (65, 2, 8), (64, 1, 1)]
-)
-def test_a_wrong_password_costs_the_same_work_after_the_parameters_rose(
-    app: Flask, work: list[int], memory: int, passes: int, lanes: int
+def work_of(work: Work, password: str, stored: str | None) -> tuple[bool, Work]:
+    work.clear()
+    return password_hash.verify_password(password, stored), work.copy()
+
+
+@pytest.mark.parametrize(("memory", "passes", "lanes"), OLD.values(), ids=OLD)
+@pytest.mark.parametrize("variant", [Type.ID, Type.I])
+def test_a_wrong_password_costs_the_same_work_whatever_the_parameters_of_its_hash(
+    app: Flask, work: Work, memory: int, passes: int, lanes: int, variant: Type
 ) -> None:
     """E1: otherwise timing would distinguish a user with an old hash from an unknown one."""
-    change_settings(app, PASSWORD_MEMORY_COST=64, PASSWORD_TIME_COST=2)
+    change_settings(app, PASSWORD_MEMORY_COST=64, PASSWORD_TIME_COST=2, PASSWORD_PARALLELISM=1)
+    old = PasswordHasher(memory_cost=memory, time_cost=passes, parallelism=lanes, type=variant).hash(PASSWORD)
+    new = password_hash.hash_password(PASSWORD)
+    password_hash.verify_password(PASSWORD, old)  # from here on this process knows its parameters
+    both = Counter({(memory, passes, lanes, variant): 1, (64, 2, 1, Type.ID): 1})
+    work_of(work, "another", None)  # makes the dummy hash
+    for stored in (None, old, new, None, "no hash", "no ascii: \u00e9", "$argon2id$v=19$m=8,t=1,p=1$!$!"):
+        assert work_of(work, "another", stored)[0] is False
+        assert sum((work & both).values()) == 2, stored
+    assert work_of(work, PASSWORD, old) == (True, Counter({(memory, passes, lanes, variant): 1}))
+    assert work_of(work, PASSWORD, new) == (True, Counter({(64, 2, 1, Type.ID): 1}))
+
+
+def test_with_one_set_of_parameters_a_refusal_costs_one_hash(app: Flask, work: Work) -> None:
+    """E1."""
     stored = password_hash.hash_password(PASSWORD)
-    change_settings(app, PASSWORD_MEMORY_COST=memory, PASSWORD_TIME_COST=passes, PASSWORD_PARALLELISM=lanes)
-    password_hash.verify_password(PASSWORD, None)  # creates the dummy hash
-    costs = []
-    for known in (None, stored):
-        work.clear()
-        assert not password_hash.verify_password("another", known)
-        costs.append(sum(work))
-    assert abs(costs[1] - max(costs[0], 128)) <= 8 * lanes
-    work.clear()
-    assert password_hash.verify_password(PASSWORD, stored)
-    assert work == [128]  # after a right password, the login hashes it again anyway
+    work_of(work, "another", None)
+    assert [work_of(work, "another", known)[1].total() for known in (None, stored, None, "no hash")] == [1, 1, 1, 1]
+
+
+def test_a_process_remembers_few_parameters(app: Flask, work: Work) -> None:
+    """V8: so that a refusal has a bounded cost."""
+    for memory in range(8, 88, 8):
+        password_hash.verify_password("another", PasswordHasher(1, memory, 1).hash(PASSWORD))
+    assert work_of(work, "another", None)[1].total() <= 5
 
 
 def test_a_turn_is_given_back_whatever_comes_of_it(app: Flask) -> None:
