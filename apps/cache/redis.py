@@ -59,7 +59,7 @@ class RedisCache:
 
     def __init__(self, url: str, timeout: float) -> None:
         self.on_lookup: Callable[[int, int], None] | None = None  # called with the numbers of hits and of misses
-        self.on_event: Callable[[str], None] = lambda _event: None  # called with "error", "open" and "trusted"
+        self.on_event: Callable[[str], None] = lambda _event: None  # "error", "open", "trusted", "removed"
         self._connect = functools.partial(
             connect,
             url,
@@ -83,6 +83,7 @@ class RedisCache:
         if values is None:
             found: list[tuple[int, str] | None] = [None] * len(keys)
         else:
+            self._note_removed([key for key, value in zip(keys, values, strict=True) if isinstance(value, int)])
             found = [self._read(key, value) for key, value in zip(keys, values, strict=True)]
         if self.on_lookup:
             self.on_lookup(len(keys) - found.count(None), found.count(None))
@@ -125,8 +126,8 @@ class RedisCache:
     def _is_trusted(self) -> bool:
         return self._trusted_since < math.inf
 
-    def _read(self, key: str, entry: str | None) -> tuple[int, str] | None:
-        if entry is None:
+    def _read(self, key: str, entry: str | int | None) -> tuple[int, str] | None:
+        if not isinstance(entry, str):
             return None
         try:
             version, stored_at, value = entry.split(" ", 2)
@@ -181,10 +182,18 @@ class RedisCache:
             keys.append(key)
             arguments += [version, value]
         try:
-            return self._run(PUT, keys, arguments)
+            removed = self._run(PUT, keys, arguments)
         except redis.OutOfMemoryError:
             self._reach().delete(*keys)  # a full Redis still deletes, and without a lease no reader fills them again
             raise
+        self._note_removed(removed)
+        return removed
+
+    def _note_removed(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            self.on_event("removed")
+            extra = {"event": "cache.removed", "key": key}
+            logger.warning("cache entry removed: too large, or not a string; another program wrote it", extra=extra)
 
     def _guarded(self, call: Callable[..., Any], *arguments: Any) -> Any:
         """Return the result of `call`, or None if Redis is, or just became, unreachable."""

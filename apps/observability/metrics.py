@@ -59,6 +59,12 @@ class Metrics:
             "gatehouse_cache_lookups", "Cache entries looked up.", ("result",), registry=registry
         )
         self.cache_errors = Counter("gatehouse_cache_errors", "Failed calls to Redis.", registry=registry)
+        self.values_removed = Counter(
+            "gatehouse_redis_values_removed",
+            "Values of another program, under keys of this service in Redis, that were removed.",
+            ("kind",),
+            registry=registry,
+        )
         self.hash_queue = self._gauge("gatehouse_password_hash_queue", "Password hashes that wait in the queue.")
         self.open_breakers = self._gauge("gatehouse_cache_breaker_open", "Processes that run without Redis.")
         self.connections = self._gauge("gatehouse_database_connections_in_use", "Pooled connections in use.")
@@ -80,6 +86,7 @@ def init_app(app: Flask) -> None:
     app.wsgi_app = measure_requests(app.wsgi_app, metrics)  # type: ignore[method-assign,assignment]
     app.extensions["hashing"].observer = MeasuredHashes(metrics)
     measure_cache(app.extensions["cache"], metrics)
+    app.extensions["limits"].on_removed = metrics.values_removed.labels("counter").inc
     with app.app_context():
         measure_pool(db.engine, metrics)
 
@@ -174,6 +181,7 @@ def measure_cache(store: Store, metrics: Metrics) -> None:
         "error": metrics.cache_errors.inc,
         "open": lambda: metrics.open_breakers.set(1),
         "trusted": lambda: metrics.open_breakers.set(0),
+        "removed": metrics.values_removed.labels("cache entry").inc,
     }
 
     def count(hit: int, missed: int) -> None:

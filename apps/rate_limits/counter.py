@@ -8,8 +8,10 @@ limit divided by `PROCESSES`. Decision 0010 explains why this replaces Flask-Lim
 import functools
 import logging
 import time
+from collections.abc import Callable
 from functools import lru_cache
 from math import floor
+from typing import Any
 
 from flask import Flask, current_app
 from limits import RateLimitItem, parse_many
@@ -27,6 +29,20 @@ logger = logging.getLogger(__name__)
 
 COUNTED_BY_PROCESS = frozenset({"REFRESH_LIMIT", "REFRESH_ACCOUNT_LIMIT"})
 _RETRY_INTERVAL = 1.0  # seconds between two tries to reach Redis after a failure
+
+# Runs before a script of the library and removes values that are not counts. The script would fail on them, or read
+# 3 MB, and every process would count locally after each request of one subject.
+_REMOVE_FOREIGN = b"""
+local is_foreign = false
+for _, key in ipairs(KEYS) do
+  local count = redis.pcall('GETRANGE', key, 0, 15)
+  if type(count) ~= 'string' or #count > 15 or string.find(count, '%D') then
+    redis.call('UNLINK', key)
+    is_foreign = true
+  end
+end
+if is_foreign then return redis.error_reply('FOREIGN not a count') end
+"""
 
 
 def init_app(app: Flask) -> None:
@@ -59,6 +75,7 @@ class Limits:
         self._shared = None if redis_url else self._local
         self._connect = functools.partial(_in_redis, redis_url, redis_timeout / 2)
         self._breaker = Probe(_RETRY_INTERVAL)
+        self.on_removed: Callable[[], None] = lambda: None  # called when a value of another program was removed
 
     def hit(self, item: RateLimitItem, setting: str, prefix: str, subject: str) -> float:
         """Count a request and return 0; or, if the limit is reached, return the seconds until the next is allowed."""
@@ -67,13 +84,24 @@ class Limits:
         if setting not in COUNTED_BY_PROCESS and self._breaker.may_try():
             try:
                 self._shared = self._shared or self._connect()  # late: a cluster may be down at start
-                seconds = _hit(self._shared, item, key)
+                seconds = self._hit_shared(self._shared, item, key)
             except (StorageError, *FAILURES) as error:
                 self._note_failure(error)
             else:
                 self._note_success()
                 return seconds
         return _hit(self._local, _share(item, self._processes), key)
+
+    def _hit_shared(self, limiter: SlidingWindowCounterRateLimiter, item: RateLimitItem, key: str) -> float:
+        try:
+            return _hit(limiter, item, key)
+        except StorageError as error:
+            if not str(error.storage_error).startswith("FOREIGN "):
+                raise
+            self.on_removed()
+            extra = {"event": "limits.removed", "key": key}
+            logger.warning("rate limit counter removed: not a count; another program wrote it", extra=extra)
+            return _hit(limiter, item, key)
 
     def _note_failure(self, error: Exception) -> None:
         if self._breaker.open():
@@ -90,7 +118,10 @@ class Limits:
 
 def _in_redis(url: str, timeout: float) -> SlidingWindowCounterRateLimiter:
     options = no_retries(timeout) | ({"use_replicas": False} if "+sentinel:" in url else {})
-    storage = storage_from_string(storage_url(url), wrap_exceptions=True, **options)
+    storage: Any = storage_from_string(storage_url(url), wrap_exceptions=True, **options)
+    register = storage.get_connection().register_script
+    storage.lua_sliding_window = register(_REMOVE_FOREIGN + storage.SCRIPT_SLIDING_WINDOW)
+    storage.lua_acquire_sliding_window = register(_REMOVE_FOREIGN + storage.SCRIPT_ACQUIRE_SLIDING_WINDOW)
     return SlidingWindowCounterRateLimiter(storage)
 
 

@@ -9,12 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import redis
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import event
 
 from apps import create_app
 from apps.about import ROOT
+from apps.config import settings
 from apps.errors import Overloaded
 from apps.extensions import db
 from apps.security import password_hash
@@ -232,6 +234,16 @@ def test_a_connection_that_cannot_be_opened_is_in_nobodys_use(app: Flask, client
             db.engine.connect()
         event.remove(db.engine, "do_connect", refuse)
     assert counted(client, IN_USE) == 0
+
+
+@pytest.mark.stores("postgresql")
+def test_a_removed_cache_entry_is_counted(app: Flask, people: People, client: FlaskClient) -> None:
+    """K3."""
+    alice = people.sign_up()
+    with redis.Redis.from_url(settings(app).REDIS_URL) as server:
+        server.setrange(server.keys("*:user")[0], 3_000_000, b"x")
+    assert [alice.get("/users/").get_json()["data"].get("cache") for _ in range(2)] == [None, True]
+    assert counted(client, "gatehouse_redis_values_removed_total", kind="cache entry") == 1
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from limits import parse_many
 from werkzeug.test import TestResponse
 
 from apps.config import DevConfig, ProdConfig, settings
-from tests.support import stores
+from tests.support import metrics, stores
 from tests.support.people import PASSWORD, People, Person, bearer, sign_up_body
 from tests.support.settings import change_settings
 
@@ -291,6 +291,35 @@ def test_no_name_is_kept_in_redis_in_clear(app: Flask) -> None:
         keys = list(server.scan_iter("*"))
     assert [key for key in keys if "LIMITS" in key]
     assert [key for key in keys if canary in key] == []
+
+
+FOREIGN = {
+    "text": lambda server, key: server.set(key, "many"),
+    "a fraction": lambda server, key: server.set(key, "1.5"),
+    "an endless number": lambda server, key: server.set(key, "9" * 400),
+    "30 MB": lambda server, key: server.setrange(key, 30_000_000, "1"),
+    "a list": lambda server, key: (server.delete(key), server.rpush(key, "1")),
+}
+
+
+@pytest.mark.stores("postgresql")
+@pytest.mark.settings(SIGN_UP_LIMIT="3/hour", METRICS_TOKEN=metrics.TOKEN)
+@pytest.mark.parametrize("plant", FOREIGN.values(), ids=FOREIGN)
+@pytest.mark.parametrize("window", ["", "/-1"], ids=["this window", "the last window"])
+def test_a_foreign_value_under_a_counter_is_removed(
+    app: Flask, client: FlaskClient, caplog: pytest.LogCaptureFixture, window: str, plant: Callable[..., object]
+) -> None:
+    """B1, V1: it would make every process count locally. Its counter begins again, the others go on."""
+    assert sign_up(client)[0] == 200
+    with redis.Redis.from_url(settings(app).REDIS_URL, decode_responses=True) as server:
+        (key,) = server.scan_iter("*SIGN_UP_LIMIT*")
+        plant(server, key + window)
+    answers = [sign_up(client)[0] for _ in range(4)]
+    assert answers == ([200, 200, 429, 429] if window else [200, 200, 200, 429])
+    events = [getattr(record, "event", "") for record in caplog.records]
+    assert [event for event in events if event.startswith("limits.")] == ["limits.removed"]
+    samples = metrics.parse(client.get("/metrics", headers=bearer(metrics.TOKEN)).text)
+    assert metrics.total(samples, "gatehouse_redis_values_removed_total", kind="counter") == 1
 
 
 @pytest.mark.settings(**{name: getattr(DevConfig, name) for name in COUNTED})

@@ -113,6 +113,10 @@ def test_a_cluster_of_three_loses_one_and_gets_it_back(stack: ExitStack, tmp_pat
     people = [People(FlaskClient(app)).sign_up() for _ in range(9)]
     assert all(map(is_cached, people))
     assert all(n.client.keys("*:user") for n in nodes), "not every node holds users"
+    for each in nodes:  # a value of another program under one user's key: one miss each, and the breaker stays closed
+        each.client.setrange(each.client.keys("*:user")[0], 30_000_000, "x")
+    assert [is_cached(person) for person in people].count(False) == 3
+    assert all(map(is_cached, people))
     nodes[2].kill()
     check_all(app, people, MOBILES[0])
     nodes[2].start()

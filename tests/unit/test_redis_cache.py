@@ -2,7 +2,7 @@
 
 import pickle
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -71,6 +71,70 @@ def test_a_key_of_another_kind_is_a_miss_and_is_overwritten(server: redis.Redis,
     put(other, "k", 1, "v")
     assert look(other, "k") == [(1, "v")]
     assert server.ttl("k") > 0
+
+
+FOREIGN: dict[str, Callable[[redis.Redis], object]] = {
+    "a byte too large": lambda server: server.set("k", "1 1.5 ".ljust(16_385, "x")),
+    "3 MB": lambda server: server.setrange("k", 3_000_000, "x"),
+    "300 MB": lambda server: server.setrange("k", 300_000_000, "x"),
+    "a list": lambda server: server.rpush("k", *["x" * 100_000] * 30),
+    "a hash": lambda server: server.hset("k", "a", "x" * 3_000_000),
+    "a set": lambda server: server.sadd("k", "x" * 3_000_000),
+    "a stream": lambda server: server.xadd("k", {"a": "x" * 3_000_000}),
+}
+
+
+@pytest.fixture
+def events(other: RedisCache) -> list[str]:
+    seen: list[str] = []
+    other.on_event = seen.append
+    return seen
+
+
+@pytest.mark.parametrize("plant", FOREIGN.values(), ids=FOREIGN)
+@pytest.mark.parametrize("has_lease", [True, False])
+def test_a_foreign_value_is_removed_unread(
+    server: redis.Redis,
+    other: RedisCache,
+    events: list[str],
+    caplog: pytest.LogCaptureFixture,
+    plant: Callable[[redis.Redis], object],
+    has_lease: bool,
+) -> None:
+    """K3, V1: it would open the breaker at each read of one user. The other keys of the call are read as usual."""
+    put(other, "j", 1, "before")
+    put(other, "l", 1, "after")
+    plant(server)
+    lease = Lease.begin()
+    assert look(other, "j", "k", "l", lease=lease if has_lease else None) == [(1, "before"), None, (1, "after")]
+    assert server.get("k") == (lease.mark.encode() if has_lease else None)
+    assert (events, other.ping()) == (["removed"], True)
+    assert [(record.event, record.key) for record in caplog.records] == [("cache.removed", "k")]
+    if has_lease:
+        fill(other, "k", 1, "v", lease)
+        assert look(other, "k") == [(1, "v")]
+
+
+@pytest.mark.parametrize("plant", FOREIGN.values(), ids=FOREIGN)
+def test_a_foreign_value_is_overwritten_unread(
+    server: redis.Redis, other: RedisCache, events: list[str], plant: Callable[[redis.Redis], object]
+) -> None:
+    """K4, V1: whatever version it seems to have."""
+    plant(server)
+    assert other.put([("j", 1, "before"), ("k", 1, "v")], 60)
+    assert look(other, "j", "k") == [(1, "before"), (1, "v")]
+    assert (events, server.ttl("k") > 0) == (["removed"], True)
+    server.delete("k")
+    plant(server)
+    fill(other, "k", 1, "of a lease that is gone")
+    assert not server.exists("k")
+
+
+def test_the_largest_entry_is_kept(server: redis.Redis, other: RedisCache, events: list[str]) -> None:
+    """K3: no entry of this service comes near it."""
+    server.set("k", f"1 {server.time()[0] + 60} ".ljust(16_384, "x"))
+    assert look(other, "k")[0]
+    assert events == []
 
 
 def test_a_late_answer_is_never_taken_for_another_one(server: redis.Redis, proxy: Proxy) -> None:

@@ -1,6 +1,7 @@
 """The scenes: functions that begin a fault, wait, and end it, while the clients continue."""
 
 import os
+import re
 import signal
 import subprocess
 import tempfile
@@ -121,6 +122,22 @@ def redis_full(world: World) -> None:
         client.config_set("maxmemory", 0)
 
 
+def redis_holds_huge_values(world: World) -> None:
+    """Write 3 MB, and later 30 MB, over the cache entry of one of the clients. No process may stop using Redis."""
+    with world.redis.client as client:
+        newest = max(client.scan_iter("*:user"), key=lambda key: int(re.findall(r"u:(\d+)", key)[0]))
+        for size in (3_000_000, 30_000_000):
+            opened = times_opened(world)
+            client.setrange(newest, size, "x")
+            time.sleep(0.5)  # every client has read
+            assert times_opened(world) == opened, f"a value of {size} bytes opened a circuit breaker"
+            time.sleep(world.seconds / 2)
+
+
+def times_opened(world: World) -> int:
+    return sum(server.log.count("cache.open") for server in world.servers.values())
+
+
 def database_restarted(world: World) -> None:
     world.database.stop()
     world.database.start()
@@ -235,6 +252,7 @@ REDIS = [
     Scene("Redis is flushed every 0.2 s", redis_flushed),
     Scene("Redis is read-only", redis_read_only),
     Scene("Redis is full (maxmemory 1)", redis_full),
+    Scene("Redis holds 3 MB and 30 MB as a user's entry", redis_holds_huge_values, in_short=True),
 ]
 DATABASE = [
     Scene("{database} is restarted", database_restarted, UNAVAILABLE, in_short=True),
