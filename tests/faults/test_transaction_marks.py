@@ -1,6 +1,7 @@
 """K4: what the cache holds after a transaction that is not a plain success."""
 
 import copy
+import io
 from collections.abc import Callable
 
 import pytest
@@ -12,6 +13,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from apps.database.transaction import reading, transactional
 from apps.extensions import cache, db
 from apps.models import CacheEpoch, Session, User
+from apps.services.audit import record
 from apps.services.identity_cache import cache_changed, cache_deleted, cache_new, user_key
 from apps.utils import clock
 from tests.support.every_route import session_id
@@ -155,6 +157,48 @@ def test_each_try_has_marks_of_its_own(app: Flask, people: People) -> None:
     assert (name_of(alice), name_of(bob), len(tries)) == (alice.username, "robert-bruce", 2)
 
 
+@on_one
+def test_a_retry_of_the_commit_publishes_only_the_last_try(
+    app: Flask, people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Galera and PostgreSQL may refuse a transaction at its commit."""
+    alice, bob = people.sign_up(), people.sign_up()
+    tries = iter((alice, bob))
+
+    def refuse(_session: object) -> None:
+        monkeypatch.undo()
+        raise OperationalError("COMMIT", {}, Exception(1213))
+
+    @transactional
+    def act() -> None:
+        user(next(tries)).username = "robert-bruce"
+
+    with app.app_context():
+        monkeypatch.setattr(type(db.session()), "commit", refuse)
+        act()
+    assert (name_of(alice), name_of(bob)) == (alice.username, "robert-bruce")
+
+
+@on_one
+def test_a_savepoint_logs_no_audit_event_before_the_commit(app: Flask, people: People, output: io.StringIO) -> None:
+    """L3: the log has the events that are stored, no others."""
+    people.sign_up()
+
+    @transactional
+    def act(*, is_bad: bool) -> None:
+        with db.session.begin_nested():
+            record("thing.deed", None)
+        if is_bad:
+            raise LookupError
+
+    with app.app_context():
+        with pytest.raises(LookupError):
+            act(is_bad=True)
+        assert "thing.deed" not in output.getvalue()
+        act(is_bad=False)
+    assert output.getvalue().count("thing.deed") == 1
+
+
 # New rows
 
 
@@ -184,6 +228,28 @@ def test_a_sign_up_without_redis_leaves_the_epoch_alone(
     people.sign_up()
     with app.app_context():
         assert db.session.query(CacheEpoch.number).scalar() == before
+
+
+@pytest.mark.stores("postgresql")
+def test_a_changed_row_that_is_then_passed_to_cache_new_still_counts_as_changed(
+    app: Flask, people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """K5: as the user of a login that replaces an old hash."""
+    alice = people.sign_up()
+
+    @transactional
+    def act() -> None:
+        row = user(alice)
+        row.age = 30
+        db.session.flush()
+        cache_new(row)
+
+    with app.app_context():
+        before = db.session.query(CacheEpoch.number).scalar()
+        db.session.rollback()
+        monkeypatch.setattr(app.extensions["cache"], "put", lambda *_: False)
+        act()
+        assert db.session.query(CacheEpoch.number).scalar() == before + 1
 
 
 # Values

@@ -33,6 +33,17 @@ def test_an_older_version_never_replaces_a_later_one(place: Store) -> None:
     assert look(place, "k", "none") == [(2, "new"), None]
 
 
+def test_an_entry_without_a_value_is_a_miss_that_keeps_older_versions_out(place: Store) -> None:
+    """K4: as a commit without an answer leaves it."""
+    put(place, "k", 1, "old")
+    put(place, "k", 2, "")
+    assert look(place, "k") == [None]
+    fill(place, "k", 1, "old")
+    assert look(place, "k") == [None]
+    fill(place, "k", 2, "new")
+    assert look(place, "k") == [(2, "new")]
+
+
 def test_nothing_replaces_a_tombstone(place: Store) -> None:
     """K4: a slow reader stores a row that was deleted meanwhile."""
     put(place, "k", TOMBSTONE_VERSION, "gone")
