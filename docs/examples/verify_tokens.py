@@ -1,4 +1,22 @@
-"""Another Flask service that accepts Gatehouse's access tokens, verified by its public keys (EdDSA or ES256)."""
+"""Another Flask service that accepts Gatehouse's access tokens, verified by its public keys (EdDSA or ES256).
+
+Start Gatehouse with a signing key:
+
+    export GATEHOUSE_JWT_ALGORITHM=EdDSA
+    .venv/bin/python manage.py db upgrade
+    .venv/bin/python manage.py keys rotate
+    .venv/bin/python manage.py run
+
+Start this service in another terminal. It needs `flask` and `pyjwt[crypto]`, which Gatehouse's .venv has:
+
+    .venv/bin/flask --app docs/examples/verify_tokens.py run --port 5001
+
+Log in to Gatehouse, and send the access token to this service:
+
+    curl -H "Authorization: Bearer $ACCESS_TOKEN" 127.0.0.1:5001/orders
+
+The variable ACCOUNTS_URL is the address of Gatehouse; the default is http://127.0.0.1:5000.
+"""
 
 import os
 

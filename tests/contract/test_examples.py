@@ -2,9 +2,13 @@
 
 import json
 import os
+import re
 import runpy
+import subprocess
+import sys
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -107,3 +111,38 @@ def test_nothing_else_is(app: Flask, orders: FlaskClient, person: dict[str, Any]
     for name, token in refused.items():
         assert (name, orders.get("/orders", headers=bearer(token)).status_code) == (name, 401)
     assert orders.get("/orders").status_code == 401
+
+
+def test_it_starts_as_its_docstring_says(tmp_path: Path) -> None:
+    """The lines work in order; only the ports and the path of Python are changed."""
+    *prepare, run, start, ask = re.findall(r"^    (.+)$", EXAMPLE.read_text().split('"""')[1], re.MULTILINE)
+    assert run == ".venv/bin/python manage.py run"
+    live.checkout(tmp_path)
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    shell("; ".join(prepare), tmp_path)
+    port = live.free_port()
+    with live.live_server(tmp_path, "run", GATEHOUSE_JWT_ALGORITHM="EdDSA") as server:
+        data = server.send("POST", "/api/v1/users/", sign_up_body())[1]["data"]
+        command = in_test(start).replace("5001", str(port)).split()
+        orders = subprocess.Popen(command, cwd=tmp_path, env=os.environ | {"ACCOUNTS_URL": server.url})
+        try:
+            line = (
+                f"{ask.replace('5001', str(port))} --retry 30 --retry-connrefused --retry-delay 1 --no-progress-meter"
+            )
+            answer = shell(line, tmp_path, ACCESS_TOKEN=data["access_token"])
+        finally:
+            live.stop(orders)
+    assert json.loads(answer) == {"orders_of": str(data["id"])}
+
+
+def in_test(line: str) -> str:
+    return line.replace(".venv/bin/python", sys.executable).replace(".venv/bin/flask", f"{sys.executable} -m flask")
+
+
+def shell(line: str, folder: Path, **environment: str) -> str:
+    environ = live.unconfigured() | environment
+    done = subprocess.run(
+        ["sh", "-c", in_test(line)], cwd=folder, env=environ, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout

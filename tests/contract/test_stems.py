@@ -61,6 +61,7 @@ TOPICS = {
     "galera": "a cluster of MariaDB",
     "monitoring": "deploy/prometheus and deploy/grafana",
     "nginx": "deploy/nginx",
+    "one_machine": "docs/deploy.md",
     "postgresql_replica": "a replica of PostgreSQL",
     # several files of apps/ at once
     "command_output": "what all commands print",

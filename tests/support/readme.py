@@ -1,6 +1,7 @@
 """The console lines of README.md, pasted into a shell while `manage.py run` listens on port 5000.
 
-`python tests/support/readme.py bash` needs no package, and shows where the answers differ from those in README.md.
+`python tests/support/readme.py SHELL [ADDRESS]` shows where the answers differ from those in README.md. It needs no
+package.
 """
 
 import difflib
@@ -55,4 +56,4 @@ def _delete_user(address: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit("\n".join(paste(sys.argv[1])))
+    sys.exit("\n".join(paste(*sys.argv[1:])) or 0)
