@@ -150,7 +150,7 @@ FIELD_INDEX_KEY = "change-me: the output of `openssl rand -base64 32`"
 # Number of your own proxies in front. Their X-Forwarded-For and X-Forwarded-Proto are trusted. From 0 to 10.
 # TRUSTED_PROXIES = 0
 
-# Exact origins whose pages may call the API, such as https://app.example.com.
+# Exact origins that may call the API: https://app.example.com of a page, capacitor://localhost of an app.
 # CORS_ORIGINS = []
 
 # Where users of the API get help, for the OpenAPI document: https://, http:// or mailto:. Empty: none.

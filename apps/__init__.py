@@ -23,6 +23,7 @@ from apps.rate_limits import counter
 from apps.security import password_hash
 from apps.services import cache_epoch, key, token
 from apps.settings import load_settings
+from apps.settings.origins import as_sent
 from apps.settings.reader import InvalidSettings
 
 TRACING = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")  # either turns tracing on
@@ -54,7 +55,7 @@ def register_extensions(app: Flask) -> None:
     extensions.jwt.init_app(app)
     if settings_of(app).CORS_ORIGINS:  # otherwise no request pays for the check
         # Exact patterns: Flask-CORS treats a string with any of `*[]?` as a pattern, and ignores the case of others.
-        exact = [re.compile(re.escape(origin) + r"\Z") for origin in settings_of(app).CORS_ORIGINS]
+        exact = [re.compile(re.escape(as_sent(origin)) + r"\Z") for origin in settings_of(app).CORS_ORIGINS]
         with_cookies = "cookies" in settings_of(app).JWT_TOKEN_LOCATION
         exposed = [*headers.EXPOSED, *([cookies.CSRF_HEADER] if with_cookies else [])]
         extensions.cors.init_app(app, origins=exact, supports_credentials=with_cookies, expose_headers=exposed)

@@ -234,7 +234,10 @@ class BaseConfig:
         Setting("Number of your own proxies in front. Their X-Forwarded-For and X-Forwarded-Proto are trusted.", 0, 10),
     ] = 0
     CORS_ORIGINS: Annotated[
-        tuple[str, ...], Setting("Exact origins whose pages may call the API, such as https://app.example.com.")
+        tuple[str, ...],
+        Setting(
+            "Exact origins that may call the API: https://app.example.com of a page, capacitor://localhost of an app."
+        ),
     ] = ()
     CONTACT_URL: Annotated[
         str,

@@ -4,12 +4,12 @@ import re
 
 from apps.config import BaseConfig
 from apps.database import url
+from apps.settings import origins
 from apps.settings.reader import PLACEHOLDER, declared
 from apps.utils import phone
 
 MINIMUM_SECRET_LENGTH = 32  # bytes; the size of the hash (RFC 7518, 3.2)
 _PUBLISHED = {"a secret of the benchmark, long enough for SHA-256"}  # in benchmarks/
-_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")  # RFC 6454, 6.2
 _CONTACT = re.compile(r"(https?://|mailto:)[^\s<>\"]+")
 _LEAST_MEMORY = {1: 47_104, 2: 19_456, 3: 12_288}  # {passes, 3 or more: KiB}; ASVS 5.0, appendix C
 
@@ -21,14 +21,23 @@ def common_problems(settings: BaseConfig) -> list[str]:
     problems += [f"{name}: must not be empty" for name in names if not getattr(settings, name)]
     if "headers" not in settings.JWT_TOKEN_LOCATION:
         problems.append("JWT_TOKEN_LOCATION: must include headers: a token in a header is always accepted")
-    if not all(map(_ORIGIN.fullmatch, settings.CORS_ORIGINS)):
-        problems.append("CORS_ORIGINS: each must be an exact origin: scheme://host or scheme://host:port")
+    problems += _origin_problems(settings)
     if settings.CONTACT_URL and not _CONTACT.fullmatch(settings.CONTACT_URL):
         problems.append("CONTACT_URL: must look like https://example.com/help or mailto:help@example.com")
     if not phone.is_region(settings.PHONE_REGION):
         problems.append("PHONE_REGION: must be the two capital letters of a country that has phone numbers")
     if settings.PASSWORD_MEMORY_COST < 8 * settings.PASSWORD_PARALLELISM:
         problems.append("PASSWORD_MEMORY_COST: must be at least 8 x PASSWORD_PARALLELISM")
+    return problems
+
+
+def _origin_problems(settings: BaseConfig) -> list[str]:
+    problems = []
+    for number, origin in enumerate(settings.CORS_ORIGINS, 1):
+        try:
+            origins.as_sent(origin)
+        except ValueError as problem:
+            problems.append(f"CORS_ORIGINS: entry {number} {problem}")
     return problems
 
 
@@ -73,9 +82,8 @@ def production_problems(settings: BaseConfig, *, published: type[BaseConfig], is
     problems += [f"DATABASE_URL: the file of the option {name} cannot be read" for name in unreadable]
     if is_debug:
         problems.append("FLASK_DEBUG: must not be on in production")
-    origins = filter(_ORIGIN.fullmatch, settings.CORS_ORIGINS)
-    if not all(origin.startswith("https://") for origin in origins):
-        problems.append("CORS_ORIGINS: in production each must be an exact https:// origin")
+    if any(origin.lower().startswith("http://") for origin in settings.CORS_ORIGINS):
+        problems.append("CORS_ORIGINS: in production no origin may be http://; pages need TLS")
     if _LEAST_MEMORY[min(settings.PASSWORD_TIME_COST, 3)] > settings.PASSWORD_MEMORY_COST:
         least = ", ".join(f"{memory} with {passes}" for passes, memory in _LEAST_MEMORY.items())
         problems.append(f"PASSWORD_MEMORY_COST: in production at least {least} or more passes (PASSWORD_TIME_COST)")
