@@ -69,6 +69,11 @@ FIELD_INDEX_KEY = "change-me: the output of `openssl rand -base64 32`"
 # Seconds between two reads of the signing keys. A retired key stays valid for up to this time. From 0.1 to 300.
 # JWT_KEYS_RELOAD = 5.0
 
+# Time from the publication of a signing key to its first signature. At least three times JWT_KEYS_RELOAD, and
+# 30 s more in production: many libraries look up an unknown key only every 30 s. Make it longer than your
+# services cache /.well-known/jwks.json. From 1 s to 30 d.
+# JWT_KEYS_PUBLISH_AHEAD = timedelta(seconds=900)
+
 # Where tokens travel: ["headers"], or ["headers", "cookies"] for browsers, with a CSRF token. With cookies the
 # service sends tokens only in cookies, and accepts them from both. One of headers, cookies.
 # JWT_TOKEN_LOCATION = ["headers"]

@@ -149,6 +149,16 @@ class BaseConfig:
             "Seconds between two reads of the signing keys. A retired key stays valid for up to this time.", 0.1, 300
         ),
     ] = 5.0
+    JWT_KEYS_PUBLISH_AHEAD: Annotated[
+        timedelta,
+        Setting(
+            "Time from the publication of a signing key to its first signature. At least three times JWT_KEYS_RELOAD, "
+            "and 30 s more in production: many libraries look up an unknown key only every 30 s. Make it longer than "
+            "your services cache /.well-known/jwks.json.",
+            timedelta(seconds=1),
+            timedelta(days=30),
+        ),
+    ] = timedelta(minutes=15)
     JWT_TOKEN_LOCATION: Annotated[
         tuple[str, ...],
         Setting(

@@ -6,7 +6,6 @@ import click
 from flask.cli import with_appcontext
 
 from apps.config import settings
-from apps.models import SigningKey
 from apps.security.field_encryption import Undecryptable
 from apps.services import key as keys
 from apps.services import reencryption
@@ -27,29 +26,32 @@ def list_keys() -> None:
     """List the signing keys with their state."""
     rows = keys.list_keys()
     for row in rows:
-        click.echo(f"{row.kid}  {row.algorithm}  {row.create_time:%Y-%m-%d %H:%M}  {keys.state_of(row, rows)}")
+        state = keys.state_of(row, rows)
+        begin = f" until {row.activate_time:%Y-%m-%d %H:%M:%S} UTC" if state == "pending" else ""
+        click.echo(f"{row.kid}  {row.algorithm}  {row.create_time:%Y-%m-%d %H:%M}  {state}{begin}")
 
 
 @key_commands.command("generate")
 @with_appcontext
 def generate_key() -> None:
-    """Publish a new signing key. It signs after `rotate`."""
-    click.echo(f"published {_publish().kid}")
+    """Publish a new signing key. `rotate` makes it sign."""
+    click.echo(f"published {keys.publish_key(_algorithm()).kid}")
 
 
 @key_commands.command("rotate")
+@click.option("--now", "at_once", is_flag=True, help="Sign at once. Services that lack the key refuse its tokens.")
 @with_appcontext
-def rotate_key() -> None:
-    """Sign with the newest key; create it if none is waiting.
+def rotate_key(at_once: bool) -> None:
+    """Replace the signing key: publish a new one now, and sign with it later.
 
-    The command first waits until every process, and every cache between it and the verifiers that use the JWKS, has
-    the key, so that no token is refused. The previous key still verifies.
+    The new key signs JWT_KEYS_PUBLISH_AHEAD after it was published, so that every process and every service that
+    verifies tokens by the JWKS has it by then. The command does not wait for that. A second call while a rotation is
+    pending shows the same key. The very first key signs at once. The previous key still verifies.
     """
-    has_others = any(key.activate_time for key in keys.list_keys())
-    row = keys.waiting_key() or _publish()
-    age = (clock.now() - row.create_time).total_seconds()
-    time.sleep(max(0.0, 3 * settings().JWT_KEYS_RELOAD - age) if has_others else 0)
-    click.echo(f"signing with {keys.activate_key(row.kid).kid}")
+    row = keys.rotate_key(_algorithm(), at_once=at_once)
+    begin = row.activate_time
+    later = f" from {begin:%Y-%m-%d %H:%M:%S} UTC" if begin and begin > clock.now() else ""
+    click.echo(f"signing{later} with {row.kid}")
 
 
 @key_commands.command("retire", context_settings={"ignore_unknown_options": True})  # a kid can begin with "-"
@@ -105,8 +107,9 @@ def check_keys() -> None:
         raise click.ClickException(f"{missing} rows need a key that is not configured")
 
 
-def _publish() -> SigningKey:
+def _algorithm() -> str:
+    """Return the algorithm of new keys."""
     algorithm = settings().JWT_ALGORITHM
     if algorithm == "HS256":
         raise click.UsageError("JWT_ALGORITHM is HS256, which signs with JWT_SECRET_KEY; set it to EdDSA or ES256")
-    return keys.publish_key(algorithm)
+    return algorithm

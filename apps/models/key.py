@@ -18,7 +18,7 @@ class SigningKey(Model):
     algorithm: Mapped[str] = mapped_column(String(16))
     private_key_ciphertext: Mapped[bytes] = mapped_column(ShortBytes(512))
     create_time: Mapped[datetime] = mapped_column(UtcDateTime, default=clock.now)
-    activate_time: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    activate_time: Mapped[datetime | None] = mapped_column(UtcDateTime)  # in the future while a rotation is pending
     retire_time: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 

@@ -1,8 +1,8 @@
 """Signing keys: published, then signing, then only verifying, then retired.
 
-A key is published before it signs. Every process loads it in between, so no process receives a token of a key that it
-does not know (RFC 7517, 4.5). A process reloads the keys every `JWT_KEYS_RELOAD` seconds. While the database is
-unavailable, it keeps the last good ones.
+A key is published `JWT_KEYS_PUBLISH_AHEAD` before it signs. Every process, and every service that verifies tokens by
+the JWKS, loads it in between, so none receives a token of a key that it does not know (RFC 7517, 4.5). A process
+reloads the keys every `JWT_KEYS_RELOAD` seconds. While the database is unavailable, it keeps the last good ones.
 """
 
 import logging
@@ -32,6 +32,9 @@ logger = logging.getLogger(__name__)
 _UNKNOWN_KID_INTERVAL = 1.0  # seconds between reloads that unknown key ids can cause
 
 
+Schedule = Sequence[tuple[datetime, str]]  # (beginning, kid) of the keys that sign, the preferred one first
+
+
 @dataclass(frozen=True, slots=True)
 class Key:
     """A decrypted key, as a process uses it."""
@@ -44,11 +47,16 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class KeyRing:
-    """The keys as last read: the one that signs, and all that verify."""
+    """The keys as last read: when each begins to sign, and all that verify."""
 
-    signing: Key | None
+    schedule: Schedule
     verifying: dict[str, Key]
     read_at: float  # by the monotonic clock
+
+    @property
+    def signing(self) -> Key | None:
+        """The key that signs now, or None if there is none or it cannot be decrypted."""
+        return self.verifying.get(_signing_kid(self.schedule, clock.now()) or "")
 
 
 class SigningKeyError(Exception):
@@ -57,7 +65,7 @@ class SigningKeyError(Exception):
 
 def init_app(app: Flask) -> None:
     """Give `app` an empty key ring; its first use fills it."""
-    app.extensions["key_ring"] = KeyRing(None, {}, float("-inf"))
+    app.extensions["key_ring"] = KeyRing((), {}, float("-inf"))
     app.extensions["key_ring_lock"] = threading.Lock()
 
 
@@ -90,14 +98,16 @@ def public_jwks() -> list[dict[str, Any]]:
 
 def publish_key(algorithm: str) -> SigningKey:
     """Make and publish a key. It verifies, and does not sign yet."""
-    key = jwk.make_private_key(algorithm)
-    kid: str = jwk.to_public_jwk(key, algorithm)["kid"]
-    return _insert(kid, algorithm, jwk.to_text(key))
+    return _publish(algorithm)
 
 
-def activate_key(kid: str) -> SigningKey:
-    """Sign with a published key from now on. The previous key keeps verifying. Raises `SigningKeyError`."""
-    return _activate(kid)
+def rotate_key(algorithm: str, *, at_once: bool) -> SigningKey:
+    """Schedule the next signing key and return it. The previous key keeps verifying.
+
+    It is the key of a pending rotation, else the newest one that is only published, else a new one. It begins to sign
+    `JWT_KEYS_PUBLISH_AHEAD` after its publication. It signs now if `at_once`, or if no key signs yet.
+    """
+    return _rotate(algorithm, at_once)
 
 
 def retire_key(kid: str, *, even_if_tokens_live: bool) -> SigningKey:
@@ -111,28 +121,40 @@ def retire_key(kid: str, *, even_if_tokens_live: bool) -> SigningKey:
 @reading
 def list_keys() -> Sequence[SigningKey]:
     """Return all keys that are not retired, newest first."""
+    return _select_keys()
+
+
+def state_of(key: SigningKey, keys: Sequence[SigningKey]) -> str:
+    """Return "published", "pending" (signs from its `activate_time` on), "signing" or "verifying" (signs no more)."""
+    if key.activate_time is None:
+        return "published"
+    now = clock.now()
+    if key.activate_time > now:
+        return "pending"
+    return "signing" if key.kid == _signing_kid(_schedule(keys), now) else "verifying"
+
+
+def _select_keys() -> Sequence[SigningKey]:
     return db.session.scalars(
         select(SigningKey).where(SigningKey.retire_time.is_(None)).order_by(SigningKey.create_time.desc())
     ).all()
 
 
-def state_of(key: SigningKey, keys: Sequence[SigningKey]) -> str:
-    """Return "published" (not signing yet), "signing" or "verifying" (not signing any more)."""
-    if key.activate_time is None:
-        return "published"
-    return "signing" if key.kid == _signing_kid(keys) else "verifying"
+def _schedule(keys: Sequence[SigningKey]) -> Schedule:
+    """Return when each key begins to sign: newest first.
 
-
-def waiting_key() -> SigningKey | None:
-    """Return the newest key of the configured algorithm that does not sign yet, or None."""
+    Keys of another algorithm than the configured one come last: they sign until the first key of a new JWT_ALGORITHM
+    does, and only if that key exists.
+    """
     algorithm = settings().JWT_ALGORITHM
-    return next((key for key in list_keys() if key.algorithm == algorithm and key.activate_time is None), None)
+    order = sorted(
+        ((key.algorithm == algorithm, key.activate_time, key.kid) for key in keys if key.activate_time), reverse=True
+    )
+    return tuple((begin, kid) for _, begin, kid in order) if order and order[0][0] else ()
 
 
-def _signing_kid(keys: Sequence[SigningKey]) -> str | None:
-    algorithm = settings().JWT_ALGORITHM  # keys of another algorithm remain from before the setting changed
-    active = [(key.activate_time, key.kid) for key in keys if key.algorithm == algorithm and key.activate_time]
-    return max(active)[1] if active else None
+def _signing_kid(schedule: Schedule, moment: datetime) -> str | None:
+    return next((kid for begin, kid in schedule if begin <= moment), None)
 
 
 def _ring(max_age: float | None = None) -> KeyRing:
@@ -156,9 +178,9 @@ def _read_ring(last_good: KeyRing) -> KeyRing:
             raise
         extra = {"event": "keys.unread", "cause": str(error) or repr(error)}
         logger.warning("signing keys not reloaded: this process keeps using the keys it read before", extra=extra)
-        return KeyRing(last_good.signing, last_good.verifying, time.monotonic())
+        return KeyRing(last_good.schedule, last_good.verifying, time.monotonic())
     keys = {row.kid: key for row in rows if (key := last_good.verifying.get(row.kid) or _decrypt(row))}
-    return KeyRing(keys.get(_signing_kid(rows) or ""), keys, time.monotonic())
+    return KeyRing(_schedule(rows), keys, time.monotonic())
 
 
 def _decrypt(row: SigningKey) -> Key | None:
@@ -173,44 +195,72 @@ def _decrypt(row: SigningKey) -> Key | None:
 
 
 @transactional
-def _insert(kid: str, algorithm: str, text: str) -> SigningKey:
-    row = SigningKey(
-        kid=kid, algorithm=algorithm, private_key_ciphertext=field_encryption.encrypt(text, private_key_context(kid))
-    )
+def _publish(algorithm: str) -> SigningKey:
+    return _insert(algorithm)
+
+
+@transactional
+def _rotate(algorithm: str, at_once: bool) -> SigningKey:
+    keys, now = _select_keys(), clock.now()
+    row = _waiting_key(keys, algorithm, now) or _insert(algorithm)
+    begin = max(now, row.create_time + settings().JWT_KEYS_PUBLISH_AHEAD)
+    if at_once or not any(_has_signed(key, now) for key in keys):
+        begin = now
+    if row.activate_time is None or begin < row.activate_time:
+        row.activate_time = begin
+        record("key.activate", None, kid=row.kid, activate_time=begin.isoformat(timespec="seconds"))
+    return row
+
+
+def _waiting_key(keys: Sequence[SigningKey], algorithm: str, now: datetime) -> SigningKey | None:
+    """Return the key of a pending rotation, else the newest key that is only published, else None."""
+    waiting = [key for key in keys if key.algorithm == algorithm and (not key.activate_time or key.activate_time > now)]
+    return next((key for key in waiting if key.activate_time), waiting[0] if waiting else None)
+
+
+def _insert(algorithm: str) -> SigningKey:
+    """Add a new key, in the caller's transaction."""
+    key = jwk.make_private_key(algorithm)
+    kid: str = jwk.to_public_jwk(key, algorithm)["kid"]
+    ciphertext = field_encryption.encrypt(jwk.to_text(key), private_key_context(kid))
+    row = SigningKey(kid=kid, algorithm=algorithm, private_key_ciphertext=ciphertext, create_time=clock.now())
     db.session.add(row)
     record("key.publish", None, kid=kid, algorithm=algorithm)
     return row
 
 
 @transactional
-def _activate(kid: str) -> SigningKey:
-    row = _lock(kid)
-    row.activate_time = clock.now()
-    record("key.activate", None, kid=kid)
-    return row
-
-
-@transactional
 def _retire(kid: str, even_if_tokens_live: bool) -> SigningKey:
     row = _lock(kid)
-    keys = db.session.scalars(select(SigningKey).where(SigningKey.retire_time.is_(None))).all()
-    if kid == _signing_kid(keys):
+    keys, now = _select_keys(), clock.now()
+    if kid in {_signing_kid(_schedule(keys), moment) for moment in (now, now + _propagation())}:
         raise SigningKeyError("this is the signing key; rotate first")
-    replaced = _replaced_at(row, keys)
-    longest: timedelta = settings().JWT_REFRESH_TOKEN_EXPIRES
-    if replaced and clock.now() - replaced < longest and not even_if_tokens_live:
-        raise SigningKeyError(f"tokens signed with it may be valid until {replaced + longest:%Y-%m-%d %H:%M:%S} UTC")
-    row.retire_time = clock.now()
+    if _has_signed(row, now) and not even_if_tokens_live:
+        _refuse_live_tokens(row, keys, now)
+    row.retire_time = now
     record("key.retire", None, kid=kid)
     return row
 
 
-def _replaced_at(row: SigningKey, keys: Sequence[SigningKey]) -> datetime | None:
-    """Return when another key replaced this one as the signing key. None: it never signed, or was not replaced."""
-    if row.activate_time is None:
-        return None
-    times = [key.activate_time for key in keys if key.activate_time]
-    return min((moment for moment in times if moment > row.activate_time), default=None)
+def _propagation() -> timedelta:
+    """Return the time after which every process, also one with another clock, acts on a change of the keys."""
+    return timedelta(seconds=settings().JWT_KEYS_RELOAD) + settings().JWT_LEEWAY
+
+
+def _has_signed(key: SigningKey, now: datetime) -> bool:
+    return key.activate_time is not None and key.activate_time <= now
+
+
+def _refuse_live_tokens(row: SigningKey, keys: Sequence[SigningKey], now: datetime) -> None:
+    """Raise `SigningKeyError` while tokens of this key may be accepted. The key signs until another one replaces it."""
+    begin = row.activate_time or now
+    later = [key.activate_time for key in keys if key.activate_time and key.activate_time > begin]
+    if not later:
+        raise SigningKeyError("no other key has replaced it; rotate first")
+    longest = max(settings().JWT_ACCESS_TOKEN_EXPIRES, settings().JWT_REFRESH_TOKEN_EXPIRES)
+    expiry = min(later) + _propagation() + longest + settings().JWT_LEEWAY
+    if now < expiry:
+        raise SigningKeyError(f"tokens signed with it may be valid until {expiry:%Y-%m-%d %H:%M:%S} UTC")
 
 
 def _lock(kid: str) -> SigningKey:

@@ -1,6 +1,7 @@
 """Checks of settings that have the right type: what cannot work, and what production forbids."""
 
 import re
+from datetime import timedelta
 
 from apps.config import BaseConfig
 from apps.database import url
@@ -11,6 +12,7 @@ from apps.utils import phone
 MINIMUM_SECRET_LENGTH = 32  # bytes; the size of the hash (RFC 7518, 3.2)
 _PUBLISHED = {"a secret of the benchmark, long enough for SHA-256"}  # in benchmarks/
 _CONTACT = re.compile(r"(https?://|mailto:)[^\s<>\"]+")
+_JWKS_COOLDOWN = timedelta(seconds=30)  # PyJWKClient and npm's jose look up an unknown key no more often
 _LEAST_MEMORY = {1: 47_104, 2: 19_456, 3: 12_288}  # {passes, 3 or more: KiB}; ASVS 5.0, appendix C
 
 
@@ -26,6 +28,8 @@ def common_problems(settings: BaseConfig) -> list[str]:
         problems.append("CONTACT_URL: must look like https://example.com/help or mailto:help@example.com")
     if not phone.is_region(settings.PHONE_REGION):
         problems.append("PHONE_REGION: must be the two capital letters of a country that has phone numbers")
+    if _signs_too_early(settings):
+        problems.append("JWT_KEYS_PUBLISH_AHEAD: must be at least 3 x JWT_KEYS_RELOAD")
     if settings.PASSWORD_MEMORY_COST < 8 * settings.PASSWORD_PARALLELISM:
         problems.append("PASSWORD_MEMORY_COST: must be at least 8 x PASSWORD_PARALLELISM")
     return problems
@@ -39,6 +43,12 @@ def _origin_problems(settings: BaseConfig) -> list[str]:
         except ValueError as problem:
             problems.append(f"CORS_ORIGINS: entry {number} {problem}")
     return problems
+
+
+def _signs_too_early(settings: BaseConfig, cooldown: timedelta = timedelta(0)) -> bool:
+    """Return True if a verifier may get a token of a new key before the key: the JWKS can be two reloads old."""
+    needed = 3 * timedelta(seconds=settings.JWT_KEYS_RELOAD) + cooldown
+    return settings.JWT_ALGORITHM != "HS256" and needed > settings.JWT_KEYS_PUBLISH_AHEAD
 
 
 def _secret_problems(settings: BaseConfig) -> list[str]:
@@ -84,6 +94,8 @@ def production_problems(settings: BaseConfig, *, published: type[BaseConfig], is
         problems.append("FLASK_DEBUG: must not be on in production")
     if any(origin.lower().startswith("http://") for origin in settings.CORS_ORIGINS):
         problems.append("CORS_ORIGINS: in production no origin may be http://; pages need TLS")
+    if _signs_too_early(settings, _JWKS_COOLDOWN):
+        problems.append("JWT_KEYS_PUBLISH_AHEAD: in production at least 3 x JWT_KEYS_RELOAD + 30 s")
     if _LEAST_MEMORY[min(settings.PASSWORD_TIME_COST, 3)] > settings.PASSWORD_MEMORY_COST:
         least = ", ".join(f"{memory} with {passes}" for passes, memory in _LEAST_MEMORY.items())
         problems.append(f"PASSWORD_MEMORY_COST: in production at least {least} or more passes (PASSWORD_TIME_COST)")

@@ -1,5 +1,6 @@
 """T12: a key is published, signs, only verifies, and is retired. No step refuses a valid token."""
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -9,7 +10,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
-from apps.config import settings
+from apps.config import BaseConfig, settings
 from apps.database.bulkhead import Bulkhead
 from apps.errors import DatabaseUnavailable, NoSigningKey
 from apps.extensions import db
@@ -19,6 +20,9 @@ from apps.utils import clock
 from tests.support.forge import REFUSAL, verdict
 from tests.support.keys import command, refusal, rotate, signing_key_of
 from tests.support.people import People
+from tests.support.settings import change_settings
+
+AHEAD = BaseConfig.JWT_KEYS_PUBLISH_AHEAD
 
 pytestmark = [
     pytest.mark.stores("sqlite", "postgresql", "mariadb"),
@@ -37,6 +41,11 @@ def read_keys_anew(app: Flask) -> None:
 
 def generate(app: Flask) -> str:
     return command(app, "keys", "generate")[-1].removeprefix("published ")
+
+
+def schedule(app: Flask) -> str:
+    """Rotate without haste, and return what the command prints."""
+    return command(app, "keys", "rotate")[-1]
 
 
 def test_two_keys_live_side_by_side(app: Flask, client: FlaskClient, people: People) -> None:
@@ -59,9 +68,86 @@ def test_a_key_is_published_before_it_signs(app: Flask, client: FlaskClient) -> 
     read_keys_anew(app)
     assert published(client) == {first, waiting}
     assert signing_key_of(app).kid == first
-    assert rotate(app) == waiting
+    with time_machine.travel(clock.now() + AHEAD - timedelta(minutes=1)) as time:
+        line = schedule(app)
+        assert re.fullmatch(rf"signing from \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d UTC with {waiting}", line)
+        read_keys_anew(app)
+        assert signing_key_of(app).kid == first
+        time.shift(timedelta(minutes=1, seconds=1))
+        assert signing_key_of(app).kid == waiting
+
+
+def test_the_very_first_key_signs_at_once(app: Flask, people: People) -> None:
+    """T12: no service can have a JWK Set without it that would refuse its tokens."""
+    assert schedule(app) == f"signing with {signing_key_of(app).kid}"
+    assert people.sign_up().get("/users/").status_code == 200
+
+
+def test_a_key_that_was_published_long_ago_signs_at_once(app: Flask) -> None:
+    """T12: the time counts from the publication."""
+    rotate(app)
+    waiting = generate(app)
+    with time_machine.travel(clock.now() + AHEAD):
+        assert schedule(app) == f"signing with {waiting}"
+
+
+def test_a_second_rotation_shows_the_pending_one(app: Flask) -> None:
+    """T12: no key is skipped, and a retry of the command changes nothing. A later rotation makes a new key."""
+    first, pending = rotate(app), schedule(app)
+    kid = pending.split()[-1]
+    generate(app)
+    with time_machine.travel(clock.now() + AHEAD / 2) as time:
+        assert [schedule(app), schedule(app)] == [pending, pending]
+        assert command(app, "keys", "list")[1].endswith(f"  pending until {pending[13:36]}")
+        assert [line.split()[-1] for line in command(app, "keys", "list")[::2]] == ["published", "signing"]
+        time.shift(AHEAD)
+        states = {line.split()[0]: line.split()[-1] for line in command(app, "keys", "list")}
+        assert (states[kid], states[first]) == ("signing", "verifying")
+        assert schedule(app).split()[-1] not in (kid, first)
+
+
+def test_a_pending_rotation_is_brought_forward(app: Flask) -> None:
+    """T12: with --now, as after a theft of the key that signs, and when JWT_KEYS_PUBLISH_AHEAD gets shorter."""
+    rotate(app)
+    pending = schedule(app)
+    change_settings(app, JWT_KEYS_PUBLISH_AHEAD=AHEAD / 3)
+    earlier = schedule(app)
+    assert earlier.split()[-1] == pending.split()[-1]
+    assert earlier < pending
+    assert rotate(app) == pending.split()[-1]
+    assert rotate(app) != pending.split()[-1]
+
+
+def test_the_next_key_signs_in_time_while_the_database_is_away(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """T12, V2: a process knows in advance when the pending key begins to sign."""
+    first, pending = rotate(app), schedule(app).split()[-1]
     read_keys_anew(app)
-    assert signing_key_of(app).kid == waiting
+    assert signing_key_of(app).kid == first
+    monkeypatch.setattr(keys, "list_keys", fail)
+    with time_machine.travel(clock.now() + AHEAD):
+        expire_ring(app)
+        assert signing_key_of(app).kid == pending
+
+
+def test_a_pending_key_of_another_algorithm_signs_in_time(app: Flask, people: People) -> None:
+    """T12: processes with the new JWT_ALGORITHM sign with the old key until then, so their start refuses no login."""
+    first = rotate(app)
+    change_settings(app, JWT_ALGORITHM="ES256")
+    pending = schedule(app).split()[-1]
+    read_keys_anew(app)
+    alice = people.sign_up()
+    assert (signing_key_of(app).kid, alice.get("/users/").status_code) == (first, 200)
+    assert "this is the signing key; rotate first" in refusal(app, "keys", "retire", first)
+    with time_machine.travel(clock.now() + AHEAD):
+        assert signing_key_of(app).kid == pending
+        assert people.log_in(alice.username).get("/users/").status_code == 200
+
+
+def test_a_key_that_nothing_replaced_is_not_retired(app: Flask) -> None:
+    """T12: a command with another JWT_ALGORITHM than the service does not take the service's only key."""
+    first = rotate(app)
+    change_settings(app, JWT_ALGORITHM="ES256")
+    assert "no other key has replaced it; rotate first" in refusal(app, "keys", "retire", first)
 
 
 def test_a_retired_key_verifies_nothing(app: Flask, client: FlaskClient, people: People) -> None:
@@ -84,9 +170,21 @@ def test_a_key_is_not_retired_while_its_tokens_may_live(app: Flask, people: Peop
     assert "this is the signing key; rotate first" in refusal(app, "keys", "retire", first, "--force")
     rotate(app)
     assert "tokens signed with it may be valid until" in refusal(app, "keys", "retire", first)
-    longest: timedelta = settings(app).JWT_REFRESH_TOKEN_EXPIRES
+    longest = settings(app).JWT_REFRESH_TOKEN_EXPIRES + 2 * settings(app).JWT_LEEWAY
+    with time_machine.travel(clock.now() + longest - timedelta(seconds=1)):
+        assert "tokens signed with it may be valid until" in refusal(app, "keys", "retire", first)
     with time_machine.travel(clock.now() + longest + timedelta(seconds=1)):
         assert command(app, "keys", "retire", first) == [f"retired {first}"]
+
+
+def test_a_key_that_is_about_to_sign_is_not_retired(app: Flask) -> None:
+    """T12: until every process has read the retirement, some would still sign with it."""
+    rotate(app)
+    pending = schedule(app).split()[-1]
+    margin = settings(app).JWT_LEEWAY + timedelta(seconds=settings(app).JWT_KEYS_RELOAD)
+    with time_machine.travel(clock.now() + AHEAD - margin + timedelta(seconds=1)):
+        assert "this is the signing key; rotate first" in refusal(app, "keys", "retire", pending, "--force")
+    assert command(app, "keys", "retire", pending) == [f"retired {pending}"]
 
 
 def test_a_key_that_never_signed_may_go_at_once(app: Flask) -> None:
@@ -133,9 +231,6 @@ def test_a_process_that_cannot_read_the_keys_keeps_those_it_has(
     alice = people.sign_up()
     expire_ring(app)
 
-    def fail() -> None:
-        raise OperationalError("SELECT", {}, Exception("gone"))
-
     monkeypatch.setattr(keys, "list_keys", fail)
     assert alice.get("/users/").status_code == 200
 
@@ -155,10 +250,14 @@ def test_a_full_bulkhead_leaves_a_process_the_keys_it_has(app: Flask, people: Pe
         assert alice.refresh().status_code == 200
 
 
+def fail() -> None:
+    raise OperationalError("SELECT", {}, Exception("gone"))
+
+
 def expire_ring(app: Flask) -> None:
     """Let the next use of the keys read them again."""
     ring = app.extensions["key_ring"]
-    app.extensions["key_ring"] = keys.KeyRing(ring.signing, ring.verifying, float("-inf"))
+    app.extensions["key_ring"] = keys.KeyRing(ring.schedule, ring.verifying, float("-inf"))
 
 
 def test_a_key_that_cannot_be_read_takes_no_other_with_it(app: Flask, client: FlaskClient, people: People) -> None:

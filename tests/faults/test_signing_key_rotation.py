@@ -1,9 +1,10 @@
-"""T12 under load: keys rotate in a running service of two processes, and no valid token is refused."""
+"""T12 under load: keys rotate and retire in a running service of two processes, and no valid token is refused."""
 
 import json
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from http.client import HTTPConnection
 from pathlib import Path
@@ -20,46 +21,79 @@ from tests.support.people import bearer, sign_up_body
 
 pytestmark = [pytest.mark.stores("postgresql"), pytest.mark.timeout(120)]
 
-ROTATIONS = 4
+ROTATIONS = 3
 READERS = 4
-RELOAD = "0.5"  # seconds
+LIFETIME = "20"  # seconds, of every token
 
 
-def test_rotations_refuse_no_token(app: Flask, tmp_path: Path) -> None:
-    """T12: clients read and refresh through several rotations, and every request succeeds."""
+def test_rotations_and_a_retirement_refuse_no_token(app: Flask, tmp_path: Path) -> None:
+    """T12: clients read and refresh meanwhile, and every request succeeds.
+
+    The first key is retired as soon as the command allows it.
+    """
     environment = {
         "DATABASE_URL": settings(app).DATABASE_URL,
         "REDIS_URL": settings(app).REDIS_URL,
         "GATEHOUSE_JWT_ALGORITHM": "ES256",
-        "GATEHOUSE_JWT_KEYS_RELOAD": RELOAD,
+        "GATEHOUSE_JWT_KEYS_RELOAD": "0.5",
+        "GATEHOUSE_JWT_KEYS_PUBLISH_AHEAD": "1.5",
+        "GATEHOUSE_JWT_ACCESS_TOKEN_EXPIRES": LIFETIME,
+        "GATEHOUSE_JWT_REFRESH_TOKEN_EXPIRES": LIFETIME,
+        "GATEHOUSE_JWT_LEEWAY": "0",
         "GATEHOUSE_JWT_REFRESH_ROTATION": "true",
         **{f"GATEHOUSE_{name}_LIMIT": "100000/minute" for name in ("SIGN_UP", "REFRESH", "REFRESH_ACCOUNT")},
     }
     live.checkout(tmp_path)
-    manage(tmp_path, environment, "rotate")
+    kids = [rotate(tmp_path, environment)]
     with live.live_server(tmp_path, "serve", "--workers=2", "--threads=8", **environment) as server:
         stop = threading.Event()
         readers = [Reader(server.url, stop) for _ in range(READERS)]
         for reader in readers:
             reader.start()
-        kids = [manage(tmp_path, environment, "rotate") for _ in range(ROTATIONS)]
+        for _ in range(ROTATIONS):
+            kids.append(rotate(tmp_path, environment))
+            wait_until_used(readers, kids[-1])
+        refused = run(tmp_path, environment, "retire", kids[0])
+        assert "tokens signed with it may be valid until" in refused.stderr
+        retire(tmp_path, environment, kids[0])
         stop.set()
         for reader in readers:
             reader.join()
-    assert len(set(kids)) == ROTATIONS
+    assert len(set(kids)) == 1 + ROTATIONS
     assert [reader.problems for reader in readers] == [Counter()] * READERS
     assert min(reader.refreshes for reader in readers) >= ROTATIONS
-    assert set(kids) <= set.union(*(reader.kids for reader in readers)) | {kids[-1]}
 
 
-def manage(folder: Path, environment: dict[str, str], *arguments: str) -> str:
-    """Run `manage.py keys ...` beside the service, as an operator does, and return the key's id."""
-    done = subprocess.run(
+def run(folder: Path, environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `manage.py keys ...` beside the service, as an operator does."""
+    return subprocess.run(
         [sys.executable, "manage.py", "keys", *arguments],
         cwd=folder, env=live.unconfigured() | environment,
-        capture_output=True, text=True, check=True,
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
-    return done.stdout.strip().splitlines()[-1].split()[-1]
+
+
+def rotate(folder: Path, environment: dict[str, str]) -> str:
+    """Return the id of the next key."""
+    done = run(folder, environment, "rotate")
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()[-1]
+
+
+def wait_until_used(readers: list["Reader"], kid: str) -> None:
+    """Wait until a reader has a token of this key."""
+    end = time.monotonic() + 30
+    while not any(kid in reader.kids for reader in readers):
+        assert time.monotonic() < end, "the new key does not sign"
+        time.sleep(0.1)
+
+
+def retire(folder: Path, environment: dict[str, str], kid: str) -> None:
+    """Retire a key when the command first allows it, and let the readers go on for a while."""
+    end = time.monotonic() + 60
+    while (done := run(folder, environment, "retire", kid)).returncode != 0:
+        assert time.monotonic() < end, done.stderr
+    time.sleep(2)
 
 
 class Reader(threading.Thread):

@@ -29,8 +29,8 @@ def refusal(app: Flask, *arguments: str) -> str:
 
 
 def rotate(app: Flask) -> str:
-    """Sign with a new key and return its id."""
-    return command(app, "keys", "rotate")[-1].removeprefix("signing with ")
+    """Sign with a new key at once and return its id."""
+    return command(app, "keys", "rotate", "--now")[-1].removeprefix("signing with ")
 
 
 def add_client(app: Flask, name: str = "orders", scopes: Sequence[str] = SCOPES) -> tuple[str, str]:

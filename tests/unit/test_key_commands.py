@@ -35,6 +35,8 @@ def test_generate_and_rotate_name_the_key(app: Flask) -> None:
     assert re.fullmatch(f"published {KID}", published)
     (signing,) = command(app, "keys", "rotate")
     assert signing == published.replace("published", "signing with")
+    (pending,) = command(app, "keys", "rotate")
+    assert re.fullmatch(rf"signing from \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d UTC with {KID}", pending)
 
 
 @rotating

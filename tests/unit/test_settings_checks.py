@@ -36,6 +36,10 @@ USELESS: dict[str, tuple[str, dict[str, Any]]] = {
         "PASSWORD_MEMORY_COST",
         {"PASSWORD_MEMORY_COST": 127, "PASSWORD_PARALLELISM": 16, "PASSWORD_TIME_COST": 3},
     ),
+    "a key that signs before the processes have it": (
+        "JWT_KEYS_PUBLISH_AHEAD",
+        {"JWT_ALGORITHM": "EdDSA", "JWT_KEYS_PUBLISH_AHEAD": 29.9, "JWT_KEYS_RELOAD": 10},
+    ),
     "cookies alone": ("JWT_TOKEN_LOCATION", {"JWT_TOKEN_LOCATION": ["cookies"]}),
 }
 NO_ORIGINS = [
@@ -130,6 +134,10 @@ WEAK: dict[str, tuple[str, dict[str, Any]]] = {
         "PASSWORD_MEMORY_COST",
         {"PASSWORD_MEMORY_COST": 12_287, "PASSWORD_TIME_COST": 100},
     ),
+    "a key that signs before the verifiers have it": (
+        "JWT_KEYS_PUBLISH_AHEAD",
+        {"JWT_ALGORITHM": "ES256", "JWT_KEYS_PUBLISH_AHEAD": 44, "JWT_KEYS_RELOAD": 5},
+    ),
     "a secret of the benchmarks": ("JWT_SECRET_KEY", {"JWT_SECRET_KEY": BENCHMARK}),
     "a secret of the suite elsewhere": ("FIELD_INDEX_KEY", {"FIELD_INDEX_KEY": config["testing"].JWT_SECRET_KEY}),
     "a known key behind a good one": (
@@ -190,6 +198,12 @@ def test_what_is_weak_starts_in_development_alone(name: str, given: dict[str, An
     assert fault.startswith(f"{name}: ")
     assert not [value for value in given.values() if not isinstance(value, int) and str(value) in fault]
     assert create_app("development", **(FINE | given))
+
+
+@pytest.mark.parametrize(("algorithm", "seconds"), [("EdDSA", 45), ("HS256", 1)])
+def test_the_shortest_time_ahead_of_a_key_is_taken(algorithm: str, seconds: int) -> None:
+    """T12: with HS256 there is no key to publish."""
+    assert create_app("production", **GOOD, JWT_ALGORITHM=algorithm, JWT_KEYS_PUBLISH_AHEAD=seconds)
 
 
 @pytest.mark.parametrize("given", STRONG)
