@@ -8,6 +8,7 @@ from apps.database.transaction import reading
 from apps.errors import ConcurrentUpdate, Forbidden, FreshTokenRequired, LastAdmin, StaleVersion, UserNotFound
 from apps.extensions import db
 from apps.models import User
+from apps.services.identity_cache import cache_changed
 from apps.services.session import require_live
 
 IfMatch = frozenset[str] | None  # versions that the client may have read (RFC 9110, 13.1.1); None: any
@@ -46,6 +47,7 @@ def lock_user(user_id: int, requester: Requester, if_match: IfMatch = None) -> U
         raise UserNotFound(user_id)
     if if_match is not None and str(locked[user_id].version) not in if_match:
         raise StaleVersion
+    cache_changed(locked[user_id])  # even without a change: a process may have died before it published the last one
     return locked[user_id]
 
 

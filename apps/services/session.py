@@ -13,7 +13,7 @@ from apps.errors import InvalidToken, SessionNotFound
 from apps.extensions import db
 from apps.models import Session
 from apps.services.audit import record
-from apps.services.identity_cache import KEEPS_CACHE, CachedSession
+from apps.services.identity_cache import KEEPS_CACHE, CachedSession, cache_changed
 from apps.utils import clock
 from apps.utils.device import Device
 
@@ -97,7 +97,10 @@ def end_own_session(user_id: int, session_id: str) -> None:
 
 
 def revoke_sessions(user_id: int, scope: Scope, reason: str, session_id: str = "") -> list[Session]:
-    """End sessions as `end_sessions` does and return them, in the caller's transaction, without an audit event."""
+    """End sessions as `end_sessions` does and return them, in the caller's transaction, without an audit event.
+
+    Sessions that ended lately are published again: the process that ended them may have died before it did.
+    """
     query = _live(user_id, clock.now())
     if scope == "this":
         query = select(Session).where(
@@ -105,6 +108,7 @@ def revoke_sessions(user_id: int, scope: Scope, reason: str, session_id: str = "
         )
     found = db.session.scalars(query.with_for_update())
     ended = [session for session in found if scope != "others" or session.id != session_id]
+    cache_changed(*db.session.scalars(_ended_lately(user_id)))
     for session in ended:
         _revoke(session, reason)
     return ended
@@ -138,6 +142,12 @@ def _live(user_id: int, now: datetime) -> Select[Session]:
         Session.user_id == user_id, Session.revoke_time.is_(None), Session.expire_time > now - longest
     )
     return query.order_by(Session.last_used_time.desc(), Session.id)
+
+
+def _ended_lately(user_id: int) -> Select[Session]:
+    """Select the ended sessions that a cache may still hold as live ones."""
+    since = clock.now() - timedelta(seconds=settings().CACHE_TTL)
+    return select(Session).where(Session.user_id == user_id, Session.revoke_time > since)
 
 
 def _over_the_cap(user_id: int, now: datetime) -> Select[Session]:

@@ -300,6 +300,36 @@ def test_a_commit_without_an_answer_invalidates(
     assert [read(person)[0] for person in (alice, bob, carol)] == [401 if is_committed else 200] * 3
 
 
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+@on_one
+@pytest.mark.parametrize("act", ["logout", "block", "end_sessions"])
+def test_a_request_that_is_repeated_after_a_crash_is_seen_everywhere(
+    app: Flask, people: People, monkeypatch: pytest.MonkeyPatch, act: str
+) -> None:
+    """R6: the process died between its commit and the write to the cache."""
+    alice, admin = people.sign_up(), people.admin()
+
+    def send() -> int:
+        if act == "logout":
+            return alice.post("/logout").status_code
+        path = {"block": "block", "end_sessions": "sessions"}[act]
+        method = "POST" if act == "block" else "DELETE"
+        return admin.request(method, f"/admin/users/{alice.id}/{path}").status_code
+
+    def die(*_: object) -> None:
+        raise Killed
+
+    monkeypatch.setattr(app.extensions["cache"], "put", die)
+    with pytest.raises(Killed):
+        send()
+    monkeypatch.undo()
+    assert send() == 200
+    assert alice.get("/users/").status_code == 401
+
+
 # Statements
 
 
