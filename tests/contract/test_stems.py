@@ -46,6 +46,7 @@ TOPICS = {
     "unreadable": "requests that are no valid HTTP",
     # rules for the repository
     "call_count": "function calls per request",
+    "clients": "docs/clients.md: clients that are generated from the OpenAPI document",
     "contributing": "CONTRIBUTING.md",
     "examples": "docs/examples",
     "layers": "the order of imports",

@@ -1,4 +1,4 @@
-"""The programs, besides the servers, that some tests use: newman, Chromium, and those that deploy/ is for."""
+"""The programs, besides the servers, that some tests use: of Node.js, Chromium, and those that deploy/ is for."""
 
 import shutil
 from pathlib import Path
@@ -7,8 +7,9 @@ import pytest
 
 from apps.about import ROOT
 
+_OF_NPM = ("newman", "openapi-typescript", "tsc", "spectral", "redocly")
 _PATHS = {
-    "newman": (str(ROOT / "node_modules" / ".bin" / "newman"), "newman"),
+    **{name: (str(ROOT / "node_modules" / ".bin" / name), name) for name in _OF_NPM},
     "chromium": ("chromium", "chromium-browser", "google-chrome"),
     "nginx": ("nginx", "/usr/sbin/nginx"),
     "docker-compose": ("docker-compose",),
@@ -20,7 +21,7 @@ _PATHS = {
     "zsh": ("zsh",),
 }
 _HOW_TO_INSTALL = {
-    "newman": "`npm ci` installs it",
+    **dict.fromkeys(_OF_NPM, "`npm ci` installs it"),
     "chromium": "install your system's package `chromium`",
     "nginx": "install your system's package `nginx-light`",
     "docker-compose": "install your system's package `docker-compose`",
