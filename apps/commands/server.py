@@ -2,16 +2,14 @@
 
 import errno
 import functools
+import logging
 import os
 import signal
 import socket
 import sys
-import threading
-import time
 from contextlib import AbstractContextManager, nullcontext
 from ipaddress import ip_address
 from typing import Any
-from wsgiref.types import WSGIApplication
 
 import click
 from flask import Flask, current_app
@@ -29,7 +27,7 @@ from apps.extensions import db
 from apps.http.headers import HEADERS
 from apps.observability import logs
 
-_STOP_TIMEOUT = 30  # seconds for a worker to finish its requests after a stop signal
+logger = logging.getLogger(__name__)
 
 
 class IpAddress(click.ParamType[str]):
@@ -108,37 +106,28 @@ def run(host: str, port: int, reload: bool) -> None:
 def serve(host: str, port: int, workers: int, threads: int) -> None:
     """Serve for production, with granian.
 
-    SIGTERM and Ctrl-C stop the server after the running requests are answered. More than one worker requires REDIS_URL.
-
-    Put a proxy in front that buffers request bodies, as deploy/nginx does. Without it, a client that stalls in the
-    middle of a body blocks a thread.
+    SIGTERM and Ctrl-C stop the server after the running requests are answered. SIGHUP replaces the workers, one after
+    the other, and no request fails. More than one worker requires REDIS_URL.
     """
     if workers > 1 and not settings().REDIS_URL:
         raise click.UsageError(
             "more than one worker requires REDIS_URL: otherwise each process would have a cache of its own"
         )
     _warn_of_another_process(current_app._get_current_object())  # type: ignore[attr-defined]
-    _free_port(host, port)
+    listener = _listen(host, port)
     _warn_of_too_few_connections(workers)
-    from granian import Granian
-    from granian.constants import Interfaces
+    from apps.commands.supervisor import NoWorkerStarts, Supervisor
+    from apps.commands.worker import Options, run_worker
 
     sys.path.insert(0, str(ROOT))
     os.chdir(ROOT)
-    server = Granian(
-        "wsgi:app",
-        address=host,
-        port=port,
-        interface=Interfaces.WSGI,
-        workers=workers,
-        blocking_threads=threads,
-        respawn_failed_workers=True,
-        workers_kill_timeout=_STOP_TIMEOUT,
-        websockets=False,
-    )
-    with _shared_metrics():
-        environment = _worker_environment(workers, threads)
-        server.serve(target_loader=functools.partial(_load_in_worker, os.getpid(), environment))
+    with listener, _shared_metrics():
+        options = Options(listener, os.getpid(), workers, threads, _worker_environment(workers, threads))
+        logger.info("listening", extra={"event": "serve.start", "url": _url(host, listener.getsockname()[1])})
+        try:
+            Supervisor(functools.partial(run_worker, options), workers, listener).run()
+        except NoWorkerStarts:
+            raise click.ClickException("no worker starts; the lines above say why") from None
 
 
 def _worker_environment(workers: int, threads: int) -> dict[str, str]:
@@ -153,20 +142,23 @@ def _worker_environment(workers: int, threads: int) -> dict[str, str]:
 
 
 def _free_port(host: str, port: int) -> int:
-    """Return `port`, or a free one for 0. Raises `ClickException` if a server cannot listen there.
+    """Return `port`, or a free one for 0. Raises `ClickException` if a server cannot listen there."""
+    with _listen(host, port) as listener:
+        bound: int = listener.getsockname()[1]
+        return bound
 
-    granian itself would share a port in use with another service, because it sets SO_REUSEPORT.
-    """
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens, on a free port for 0. Raises `ClickException` if that is not possible."""
     try:
-        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # ignores connections of a previous service
-            probe.bind((host, port))
-            bound: int = probe.getsockname()[1]
-            return bound
+        if ":" in host:
+            return socket.create_server((host, port), family=socket.AF_INET6, backlog=1024, dualstack_ipv6=host == "::")
+        return socket.create_server((host, port), backlog=1024)
     except OSError as error:
         what = "port" if error.errno in (errno.EADDRINUSE, errno.EACCES) else "host"
+        reason = os.strerror(error.errno or 0)
         raise click.ClickException(
-            f"cannot listen on {host}, port {port}: {error.strerror}. Choose another {what} with --{what}."
+            f"cannot listen on {host}, port {port}: {reason}. Choose another {what} with --{what}."
         ) from None
 
 
@@ -186,24 +178,6 @@ def _warn_of_another_process(app: Flask) -> None:
             "503 second_process. More than one process requires REDIS_URL.",
             err=True,
         )
-
-
-def _load_in_worker(main_process: int, environment: dict[str, str], _target: str) -> WSGIApplication:
-    """Return the application to a worker, and let the worker stop when the main process is gone."""
-    os.environ.update(environment)
-    threading.Thread(target=_stop_with, args=(main_process,), daemon=True).start()
-    from wsgi import app
-
-    return app
-
-
-def _stop_with(main_process: int) -> None:
-    """Stop this worker when the main process is gone: after a SIGKILL it cannot stop its workers itself."""
-    while os.getppid() == main_process:
-        time.sleep(1)
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(_STOP_TIMEOUT)
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _warn_of_too_few_connections(workers: int) -> None:

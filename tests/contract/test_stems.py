@@ -29,6 +29,8 @@ SHARED = {
         "documents": "files that are generated from the code",
         "postman_collection": "one of these files",
         "server": "`run` and `serve`",
+        "supervisor": "the main process of `serve`",
+        "worker": "a worker process of `serve`",
     },
 }
 

@@ -144,7 +144,7 @@ def test_serve_warns_of_more_connections_than_the_database_allows(
     app: Flask, monkeypatch: pytest.MonkeyPatch, workers: int, is_warned: bool
 ) -> None:
     """F17: the limit is the database's own, and the warning comes at the start, not at peak load."""
-    monkeypatch.setattr("granian.Granian.serve", lambda self, **_: None)
+    monkeypatch.setattr("apps.commands.supervisor.Supervisor.run", lambda self: None)
     change_settings(app, REDIS_URL="redis://127.0.0.1:1")
     result = invoke(app, "serve", "--port=0", f"--workers={workers}")
     assert result.exit_code == 0

@@ -1,0 +1,204 @@
+"""The main process of `serve`: starts the workers, and starts each again that dies."""
+
+import contextlib
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkProcess
+from types import FrameType
+
+from apps.commands.worker import DRAIN_SIGNAL, STOP_TIMEOUT
+
+logger = logging.getLogger(__name__)
+
+_RESTART_INTERVAL = 1  # seconds between two starts of a worker that had become ready
+_FIRST_DELAY, _MAX_DELAY = 0.5, 10  # seconds before a worker is started again that had not; doubled each time
+_MAX_FAILED_STARTS = 4  # in a row, of each worker, before the service ends
+_DRAIN_TIME = 5  # seconds in which a replaced worker closes its connections, each after a response
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_fork = multiprocessing.get_context("fork")  # workers share the memory of the modules that are loaded already
+
+Work = Callable[[Connection], None]
+
+
+class NoWorkerStarts(Exception):
+    """No worker is ready, and each has failed to start several times in a row."""
+
+
+@dataclass(eq=False)
+class Worker:
+    """A process. `leave_at` is the time to send the next signal to a worker that is to end."""
+
+    slot: "Slot"
+    process: ForkProcess
+    ready: Connection
+    started: float
+    is_ready: bool = False
+    leave_at: float | None = None
+    next_signal: signal.Signals = signal.SIGTERM
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal, unless the process has ended."""
+        if self.process.is_alive() and self.process.pid:
+            os.kill(self.process.pid, number)
+
+
+@dataclass(eq=False)
+class Slot:
+    """A place for one worker; during a reload, for the old one and its replacement."""
+
+    number: int
+    start_at: float = 0
+    failed_starts: int = 0
+    workers: list[Worker] = field(default_factory=list)
+
+    @property
+    def serving(self) -> list[Worker]:
+        """Return the workers that are not to end."""
+        return [worker for worker in self.workers if worker.leave_at is None]
+
+
+class Supervisor:
+    """Keeps `count` processes running that call `work`. SIGHUP replaces them, SIGTERM and Ctrl-C end them.
+
+    `listener` is the socket that the workers accept from. It stays open while a worker is replaced, so that
+    connections wait for the next one.
+    """
+
+    def __init__(self, work: Work, count: int, listener: socket.socket) -> None:
+        self._work = work
+        self._listener = listener
+        self._slots = [Slot(number) for number in range(1, count + 1)]
+        self._to_replace: list[Slot] = []
+        self._is_stopping = False
+
+    def run(self) -> None:
+        """Return when the service was stopped. Raises `NoWorkerStarts`."""
+        wakeup, wake = os.pipe()
+        os.set_blocking(wake, False)
+        os.set_blocking(wakeup, False)
+        signal.set_wakeup_fd(wake)  # a signal ends the wait of `_next`
+        for number in _SIGNALS:
+            signal.signal(number, self._on_signal)
+        try:
+            while not self._is_stopping:
+                self._start_due()
+                self._next(wakeup)
+        finally:
+            self._stop()
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            self._to_replace = list(self._slots)
+            logger.info("workers are replaced", extra={"event": "serve.reload"})
+        else:
+            self._is_stopping = True
+
+    def _all(self) -> list[Worker]:
+        return [worker for slot in self._slots for worker in slot.workers]
+
+    def _start_due(self) -> None:
+        """Start the workers that are missing; of those to replace one at a time, because a start takes memory."""
+        now = time.monotonic()
+        for slot in self._slots:
+            if not slot.serving and slot.start_at <= now:
+                self._start(slot)
+        if self._to_replace and all(worker.is_ready for slot in self._slots for worker in slot.serving):
+            self._start(self._to_replace.pop(0))
+        for worker in self._all():
+            if worker.leave_at is not None and worker.leave_at <= now:
+                worker.send(worker.next_signal)
+                worker.leave_at, worker.next_signal = now + STOP_TIMEOUT, signal.SIGKILL
+
+    def _start(self, slot: Slot) -> None:
+        receiver, sender = _fork.Pipe(duplex=False)
+        process = _fork.Process(target=_run, args=(self._work, sender), name=f"worker-{slot.number}")
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until the new process has its own handlers
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        sender.close()
+        slot.workers.append(Worker(slot, process, receiver, time.monotonic()))
+
+    def _next(self, wakeup: int) -> None:
+        """Wait for a signal, the end or the readiness of a worker, or the time of the next start or stop."""
+        workers = {worker.process.sentinel: worker for worker in self._all()}
+        starting = {worker.ready: worker for worker in workers.values() if not worker.is_ready}
+        happened = wait([wakeup, *workers, *starting], timeout=self._seconds())
+        with contextlib.suppress(BlockingIOError):
+            os.read(wakeup, 4096)
+        for which in happened:
+            if which in starting:
+                self._on_ready(starting[which])
+        for which in happened:
+            if which in workers:
+                self._on_end(workers[which])
+
+    def _seconds(self) -> float | None:
+        times = [worker.leave_at for worker in self._all() if worker.leave_at is not None]
+        times += [slot.start_at for slot in self._slots if not slot.serving]
+        return max(min(times) - time.monotonic(), 0) if times else None
+
+    def _on_ready(self, worker: Worker) -> None:
+        try:
+            worker.ready.recv_bytes()
+        except EOFError:
+            return  # it ended; its sentinel says so too
+        worker.is_ready = True
+        worker.slot.failed_starts = 0
+        logger.info("worker ready", extra={"event": "worker.ready", "process_id": worker.process.pid})
+        for other in worker.slot.serving:
+            if other is not worker:
+                other.send(DRAIN_SIGNAL)
+                other.leave_at = time.monotonic() + _DRAIN_TIME
+
+    def _on_end(self, worker: Worker) -> None:
+        slot = worker.slot
+        slot.workers.remove(worker)
+        worker.ready.close()
+        worker.process.join()
+        if worker.leave_at is not None:
+            return
+        extra = {"event": "worker.died", "process_id": worker.process.pid, "exit_code": worker.process.exitcode}
+        logger.error("worker died" if worker.is_ready else "worker failed to start", extra=extra)
+        if slot.serving:
+            if not worker.is_ready:
+                self._to_replace.clear()  # the other replacements would fail too; the old workers go on
+        elif worker.is_ready:
+            slot.start_at = worker.started + _RESTART_INTERVAL
+        else:
+            self._start_later(slot)
+
+    def _start_later(self, slot: Slot) -> None:
+        slot.start_at = time.monotonic() + min(_FIRST_DELAY * 2**slot.failed_starts, _MAX_DELAY)
+        slot.failed_starts += 1
+        if all(slot.failed_starts >= _MAX_FAILED_STARTS for slot in self._slots):
+            raise NoWorkerStarts
+
+    def _stop(self) -> None:
+        """End all workers: each finishes its requests, for at most `STOP_TIMEOUT`. New connections are refused."""
+        self._listener.close()
+        deadline = time.monotonic() + STOP_TIMEOUT
+        for worker in self._all():
+            worker.send(signal.SIGTERM)
+        for worker in self._all():
+            worker.process.join(max(deadline - time.monotonic(), 0))
+            worker.send(signal.SIGKILL)
+            worker.process.join()
+
+
+def _run(work: Work, ready: Connection) -> None:
+    """Call `work` in the new process, with the usual handlers of signals."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+    work(ready)
