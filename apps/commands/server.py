@@ -26,6 +26,7 @@ from apps.database.migrations import migrate_embedded
 from apps.extensions import db
 from apps.http.headers import HEADERS
 from apps.observability import logs
+from apps.settings.urls import redact, secrets_of
 
 logger = logging.getLogger(__name__)
 
@@ -184,7 +185,9 @@ def _warn_of_too_few_connections(workers: int) -> None:
     wanted = workers * settings().DATABASE_POOL_SIZE
     try:
         allowed = max_connections(db.engine)
-    except OperationalError:  # the database may start later; /readyz reports it
+    except OperationalError as error:  # the database may start later; /readyz reports it
+        cause = redact(str(error.orig).partition("\n")[0], secrets_of(settings()))
+        click.echo(f"warning: the database does not respond yet: {cause}", err=True)
         return
     finally:
         db.engine.dispose()  # workers must not inherit a connection

@@ -2,6 +2,7 @@
 
 import fcntl
 from pathlib import Path
+from typing import Any
 
 from flask import Flask
 
@@ -15,7 +16,14 @@ def bind_migrations(app: Flask) -> None:
     """Bind Flask-Migrate to `app`. Only commands need it, and Alembic takes a tenth of a worker's memory."""
     from flask_migrate import Migrate
 
-    Migrate(app, app.extensions["sqlalchemy"], str(MIGRATIONS))
+    folder = str(MIGRATIONS).replace("%", "%%")  # Alembic interpolates its options
+    Migrate(app, app.extensions["sqlalchemy"], folder).configure(_number_revisions)
+
+
+def _number_revisions(config: Any) -> Any:
+    """Let `db revision` run env.py, which numbers the new revision."""
+    config.set_main_option("revision_environment", "true")
+    return config
 
 
 def upgrade(app: Flask) -> None:

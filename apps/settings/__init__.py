@@ -7,7 +7,7 @@ from typing import Any
 from flask import Flask
 
 from apps.config import BaseConfig, TestConfig, config
-from apps.settings.checks import common_problems, production_problems
+from apps.settings.checks import common_problems, file_problems, production_problems
 from apps.settings.embedded import fill_secrets
 from apps.settings.flask_config import configure_libraries
 from apps.settings.reader import InvalidSettings, from_environment, from_file, needed_secrets, read_settings
@@ -29,11 +29,13 @@ def load_settings(app: Flask, config_name: str | None, overrides: dict[str, Any]
     settings, problems = read_settings(profile, given | overrides)
     if name == "development":
         settings = fill_secrets(app, settings, needed_secrets(BaseConfig))
-    settings, further = read_urls(settings, {*given, *overrides})
+    named = {_name_in(problem) for problem in problems}
+    settings, further = read_urls(settings, {*given, *overrides}, named)
     further += common_problems(settings)
     if name == "production":
         further += production_problems(settings, published=TestConfig, is_debug=app.debug)
-    named = {_name_in(problem) for problem in problems}
+    if name != "testing":
+        further += file_problems(app, settings)
     problems += [problem for problem in further if _name_in(problem) not in named]
     if problems:
         raise InvalidSettings(problems)

@@ -2,10 +2,17 @@
 
 import re
 from datetime import timedelta
+from pathlib import Path
 
+from flask import Flask
+from sqlalchemy.engine import make_url
+
+from apps.cache.single_process import sqlite_file
 from apps.config import BaseConfig
 from apps.database import url
+from apps.database.sqlite_file import problem_of
 from apps.settings import origins
+from apps.settings.embedded import make_folder
 from apps.settings.reader import PLACEHOLDER, declared
 from apps.utils import phone
 
@@ -80,6 +87,18 @@ def _weaknesses(secret: str) -> list[str]:
 
 def _each(value: str | tuple[str, ...]) -> tuple[str, ...]:
     return value if isinstance(value, tuple) else (value,)
+
+
+def file_problems(app: Flask, settings: BaseConfig) -> list[str]:
+    """Return why SQLite cannot use the file that DATABASE_URL names. Another database may be away at the start."""
+    parsed = make_url(settings.DATABASE_URL or "sqlite://")
+    file = sqlite_file(parsed, app.instance_path) if parsed.get_backend_name() == "sqlite" else None
+    if file is None:
+        return []
+    if file.parent == Path(app.instance_path):
+        make_folder(app)
+    problem = problem_of(file)
+    return [f"DATABASE_URL: {problem}"] if problem else []
 
 
 def production_problems(settings: BaseConfig, *, published: type[BaseConfig], is_debug: bool) -> list[str]:

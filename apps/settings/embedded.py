@@ -4,30 +4,66 @@ import json
 import os
 import secrets
 import tempfile
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from flask import Flask
+from sqlalchemy import URL
 
 from apps.config import BaseConfig
+from apps.database import sqlite_file
+from apps.settings.reader import InvalidSettings
 
 
-def _folder(app: Flask) -> Path:
+def make_folder(app: Flask) -> Path:
+    """Return the folder instance/; create it, for its owner alone. Raises `InvalidSettings`."""
     folder = Path(app.instance_path)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidSettings([f"instance/: cannot create the folder {folder}: {error.strerror}"]) from None
     return folder
 
 
 def fill_secrets(app: Flask, settings: BaseConfig, names: list[str]) -> BaseConfig:
-    """Return `settings` with a random value for each empty secret of `names`, kept in instance/secrets.json (0600)."""
-    path = _folder(app) / "secrets.json"
-    if not path.exists():
-        _create(path, {name: secrets.token_urlsafe(32) for name in names})
-    stored: dict[str, str] = json.loads(path.read_text())
+    """Return `settings` with a random value for each empty secret of `names`, kept in instance/secrets.json (0600).
+
+    Raises `InvalidSettings` if the file cannot be created or read.
+    """
     empty = {name: getattr(settings, name) for name in names if not getattr(settings, name)}
+    if not empty:
+        return settings
+    path = make_folder(app) / "secrets.json"
+    try:
+        if not path.exists():
+            _create(path, {name: secrets.token_urlsafe(32) for name in names})
+        content = path.read_bytes()
+    except OSError as error:
+        raise InvalidSettings([f"instance/secrets.json: cannot create or read {path}: {error.strerror}"]) from None
+    stored = _parse(content, empty)
     filled: dict[str, Any] = {name: (stored[name],) if value == () else stored[name] for name, value in empty.items()}
     return replace(settings, **filled)
+
+
+def _parse(content: bytes, names: Collection[str]) -> dict[str, str]:
+    """Return the stored secrets. A damaged file is not replaced: new secrets could not read the data of the old ones.
+
+    Raises `InvalidSettings`, without a part of the file.
+    """
+    try:
+        stored = msgspec.json.decode(content, type=dict[str, str])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        problem = "is damaged: it must be a JSON object of strings"
+    else:
+        missing = [name for name in names if not stored.get(name)]
+        if not missing:
+            return stored
+        problem = f"contains no {missing[0]}"
+    advice = "restore the file from a backup; without one, delete the folder instance/ and all its data"
+    raise InvalidSettings([f"instance/secrets.json: {problem}; {advice}"])
 
 
 def _create(path: Path, values: dict[str, str]) -> None:
@@ -44,5 +80,9 @@ def _create(path: Path, values: dict[str, str]) -> None:
 
 
 def database_url(app: Flask) -> str:
-    """Return the URL of the SQLite file under instance/."""
-    return f"sqlite:///{_folder(app) / 'gatehouse.sqlite3'}"
+    """Return the URL of the SQLite file under instance/. Raises `InvalidSettings`."""
+    folder = make_folder(app)
+    file = folder / "gatehouse.sqlite3"
+    if problem := sqlite_file.problem_of(file, folder / "migrate.lock"):
+        raise InvalidSettings([f"instance/: {problem}"])
+    return URL.create("sqlite", database=str(file)).render_as_string()

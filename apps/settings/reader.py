@@ -17,7 +17,7 @@ from apps.config import BaseConfig, Setting
 PLACEHOLDER = "change-me"
 _SHORT_NAMES = ("DATABASE_URL", "REDIS_URL", "SENTRY_DSN")
 # A space or line break at the end comes from a file: `echo secret > file` adds one, and drivers read it as a character.
-_STRAY = re.compile(r"^\s|\s$|[\x00-\x1f\x7f\x85\u2028\u2029]")
+_STRAY = re.compile(r"^\s|\s$|[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
 # Kubernetes sets these variables in each pod for every Service of the namespace. They are no settings, also if the
 # name of the Service begins with `gatehouse`. A bare PORT may be a misspelt setting, so its value must be an address.
 _KUBERNETES_VARIABLES = re.compile(

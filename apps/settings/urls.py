@@ -19,23 +19,25 @@ _PARSERS: dict[str, Callable[[str], tuple[str, list[UrlOption]]]] = {
 }
 
 
-def read_urls(settings: BaseConfig, explicit: Collection[str]) -> tuple[BaseConfig, list[str]]:
+def read_urls(settings: BaseConfig, explicit: Collection[str], wrong: Collection[str]) -> tuple[BaseConfig, list[str]]:
     """Return the settings with the URLs in the words of their drivers, and the problems found.
 
     An option that means the same as a setting becomes that setting, unless `explicit` names it. Then both must be
-    equal. No problem contains a part of a URL.
+    equal. A URL that cannot be used, or that is among `wrong`, is emptied, so that no other check needs to understand
+    it. No problem contains a part of a URL.
     """
     problems: list[str] = []
     for name, parse in _PARSERS.items():
         text = getattr(settings, name)
-        if not text:
+        if not text or name in wrong:
+            settings = _with(settings, name, "")
             continue
         try:
             check_syntax(text)
             url, options = parse(text)
         except InvalidUrl as error:
             problems.append(f"{name}: {error}")
-            settings = _with(settings, name, "")  # no other check needs to understand it
+            settings = _with(settings, name, "")
             continue
         settings = _with(settings, name, url)
         for option in options:

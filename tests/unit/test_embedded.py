@@ -19,17 +19,20 @@ from apps.about import ROOT
 from apps.cache.single_process import SingleProcess
 from apps.config import BaseConfig
 from apps.database.migrations import migrate_embedded
+from apps.database.sqlite_file import problem_of
 from apps.extensions import db
 from apps.settings.embedded import fill_secrets
+from apps.settings.reader import InvalidSettings
 from tests.support import live
+from tests.unit.test_settings import GOOD
 
 NAMES = ["JWT_SECRET_KEY", "FIELD_ENCRYPTION_KEYS", "FIELD_INDEX_KEY"]
 
 
-def fill(folder: Path, **given: str) -> dict[str, Any]:
+def fill(folder: Path, **given: Any) -> dict[str, Any]:
     """Return the secrets of a service that is configured with `given` only."""
     app = Flask("embedded", instance_path=str(folder / "instance"))
-    filled = fill_secrets(app, BaseConfig(**given), NAMES)  # type: ignore[arg-type]
+    filled = fill_secrets(app, BaseConfig(**given), NAMES)
     return {name: getattr(filled, name) for name in NAMES}
 
 
@@ -82,6 +85,132 @@ def test_two_processes_that_start_at_once_share_secrets_and_tables(tmp_path: Pat
     said = [process.communicate(timeout=60)[0].splitlines()[-1] for process in processes]
     assert said[0] == said[1]
     assert said[0].endswith(" False")  # both reach the database; only one of them gets the in-memory cache
+
+
+DAMAGED = {
+    "empty": b"",
+    "half": b'{"JWT_SECRET_KEY": "canary-canary-cana',
+    "no object": b'["canary"]',
+    "no string": b'{"JWT_SECRET_KEY": 5, "FIELD_INDEX_KEY": "canary"}',
+    "a list": b'{"JWT_SECRET_KEY": ["canary"]}',
+    "one secret": b'{"JWT_SECRET_KEY": "canary-canary-canary-canary-canary"}',
+    "no secret": b'{"JWT_SECRET_KEY": "", "FIELD_ENCRYPTION_KEYS": "canary", "FIELD_INDEX_KEY": "canary"}',
+    "no text": b"\xff\xfe\x00c\x00a",
+    "null": b"null",
+}
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_file_of_secrets_stops_the_start_and_stays(tmp_path: Path, content: bytes) -> None:
+    """S1: new secrets would not decrypt the data of the old ones. The message shows no part of the file."""
+    (tmp_path / "instance").mkdir()
+    file = tmp_path / "instance" / "secrets.json"
+    file.write_bytes(content)
+    with pytest.raises(InvalidSettings, match=r"instance/secrets.json: .*restore the file from a backup") as raised:
+        fill(tmp_path)
+    assert "canary" not in str(raised.value)
+    assert file.read_bytes() == content
+
+
+def test_a_folder_that_cannot_hold_the_secrets_stops_the_start(tmp_path: Path) -> None:
+    (tmp_path / "instance").write_text("a file")
+    with pytest.raises(InvalidSettings, match="instance/: cannot create the folder"):
+        fill(tmp_path)
+    (tmp_path / "other" / "instance" / "secrets.json").mkdir(parents=True)
+    with pytest.raises(InvalidSettings, match=r"instance/secrets.json: cannot create or read .*directory"):
+        fill(tmp_path / "other")
+    (tmp_path / "third" / "instance").mkdir(parents=True)
+    (tmp_path / "third" / "instance" / "secrets.json").symlink_to(tmp_path / "nothing")
+    with pytest.raises(InvalidSettings, match=r"instance/secrets.json: cannot create or read .*No such file"):
+        fill(tmp_path / "third")
+
+
+def test_configured_secrets_need_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "instance").write_text("a file")
+    given = {"JWT_SECRET_KEY": "a", "FIELD_INDEX_KEY": "b", "FIELD_ENCRYPTION_KEYS": ("c",)}
+    assert fill(tmp_path, **given) == given
+
+
+def unusable(folder: Path) -> dict[str, tuple[Path, str]]:
+    """Return {what is wrong: (file, a word of the problem)}."""
+    (folder / "file").write_text("a long text that is not a database")
+    (folder / "users.db-wal").mkdir()
+    return {
+        "no folder": (folder / "nothing" / "users.db", "does not exist"),
+        "a file as the folder": (folder / "file" / "users.db", "does not exist"),
+        "a folder": (folder, "is not a file"),
+        "no database": (folder / "file", "is not a SQLite database"),
+        "below /proc": (Path("/proc/nothing/here.db"), "does not exist"),
+        "a long name": (folder / ("x" * 300), "name too long"),
+        "no UTF-8": (folder / "\udcff" / "users.db", "not UTF-8"),
+    }
+
+
+def test_a_sqlite_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
+    for file, problem in unusable(tmp_path).values():
+        assert problem in str(problem_of(file))
+    assert problem_of(tmp_path / "new.db") is None
+    (tmp_path / "empty.db").touch()
+    assert problem_of(tmp_path / "empty.db") is None
+
+
+def test_a_sqlite_file_of_another_user_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This user may be root, who may write everything."""
+    for name in ("users.db", "users.db-wal", "users.db.lock", "migrate.lock"):
+        (tmp_path / name).touch()
+        monkeypatch.setattr("os.access", lambda path, mode, name=name: Path(path).name != name)
+        assert "users.db is not" in str(problem_of(tmp_path / "users.db")) or "not writable" in str(
+            problem_of(tmp_path / "users.db", tmp_path / "migrate.lock")
+        )
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)
+    assert "is not writable for this user" in str(problem_of(tmp_path / "users.db"))
+
+
+@pytest.mark.parametrize("profile", ["development", "production"])
+def test_a_database_that_cannot_be_opened_stops_the_start(tmp_path: Path, profile: str) -> None:
+    """A server that is away does not: it may start later."""
+    for file, _ in unusable(tmp_path).values():
+        with pytest.raises(InvalidSettings) as raised:
+            create_app(profile, **(GOOD | {"DATABASE_URL": f"sqlite:///{file}"}))
+        assert [problem.partition(":")[0] for problem in raised.value.problems] == ["DATABASE_URL"]
+    assert create_app(profile, **(GOOD | {"DATABASE_URL": "postgresql://u:p@127.0.0.1:1/d"}))
+    assert create_app(profile, **(GOOD | {"DATABASE_URL": f"sqlite:///{tmp_path}/new.db"}))
+    assert not (tmp_path / "new.db").exists()
+
+
+def test_every_character_of_a_path_works(tmp_path: Path) -> None:
+    """The folder of a checkout: for the database, the migrations, the lock and a backup."""
+    folder = tmp_path / "a%2Fb%s?c=d#e f'g\"h:i@j[k]\\l;m&n\to\np值{q}$HOME%"
+    folder.mkdir()
+    live.checkout(folder)
+    with live.live_server(folder) as server:
+        assert server.send("GET", "/readyz")[0] == 200
+    command = [sys.executable, "manage.py", "backup", "copy"]
+    done = subprocess.run(command, cwd=folder, env=live.unconfigured(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert {"gatehouse.sqlite3", "secrets.json"} <= {path.name for path in (folder / "instance").iterdir()}
+
+
+@pytest.mark.parametrize("damage", ["folder", "secrets", "database"])
+@pytest.mark.parametrize("command", ["run", "openapi", "db"])
+def test_a_command_says_plainly_which_file_is_wrong(tmp_path: Path, damage: str, command: str) -> None:
+    live.checkout(tmp_path)
+    instance = tmp_path / "instance"
+    if damage == "folder":
+        instance.write_text("")
+    else:
+        instance.mkdir()
+        file, content = {"secrets": ("secrets.json", "{"), "database": ("gatehouse.sqlite3", "no database here")}[
+            damage
+        ]
+        (instance / file).write_text(content)
+    command_line = [sys.executable, "manage.py", *([command, "upgrade"] if command == "db" else [command])]
+    done = subprocess.run(
+        command_line, cwd=tmp_path, env=live.unconfigured(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "the service cannot start:\n  instance/" in done.stderr
 
 
 def test_a_configured_database_is_migrated_by_hand_alone(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ DATABASES: dict[str, dict[str, Any]] = {
     f"{MY}?charset=utf8mb4&unix_socket=/run/x": {"unix_socket": "/run/x"},
     "mariadb://u:p@h/d?charset=utf8": {},
     "mysql+aiomysql://u:p@h/d": {},
-    "sqlite:///file:/no/x?mode=rw&uri=true": {"mode": "rw", "uri": "true"},
+    "sqlite:///file:/tmp/x?mode=rw&uri=true": {"mode": "rw", "uri": "true"},
 }
 REDIS = {
     "redis://h:6379/0": "redis://h:6379/0",

@@ -1,0 +1,46 @@
+"""Whether SQLite can use a file: checked at the start, without creating or changing anything."""
+
+import os
+from pathlib import Path
+
+_HEADER = b"SQLite format 3\x00"
+
+
+def problem_of(file: Path, *others: Path) -> str | None:
+    """Return why the service cannot use this file as its database, or None. A file that does not exist is created.
+
+    `others` are files that the service writes beside it.
+    """
+    beside = [Path(f"{file}{end}") for end in ("-wal", "-shm", ".lock")]
+    try:
+        str(file).encode()
+        return _of_folder(file.parent) or _of_files([*beside, *others]) or _of_database(file)
+    except UnicodeEncodeError:
+        return "the name of the folder is not UTF-8"
+    except (OSError, ValueError) as error:
+        return f"{file} cannot be opened: {getattr(error, 'strerror', None) or 'invalid path'}"
+
+
+def _of_folder(folder: Path) -> str | None:
+    if not folder.is_dir():
+        return f"the folder {folder} does not exist"
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return f"the folder {folder} is not writable for this user; SQLite creates files beside the database"
+    return None
+
+
+def _of_files(files: list[Path]) -> str | None:
+    wrong = next((file for file in files if file.exists() and not os.access(file, os.W_OK)), None)
+    return f"{wrong} is not writable for this user" if wrong else None
+
+
+def _of_database(file: Path) -> str | None:
+    if not file.exists():
+        return None
+    if not file.is_file():
+        return f"{file} is not a file"
+    if not os.access(file, os.R_OK | os.W_OK):
+        return f"{file} is not readable and writable for this user"
+    with file.open("rb") as content:
+        start = content.read(len(_HEADER))
+    return None if start in (b"", _HEADER) else f"{file} is not a SQLite database"
