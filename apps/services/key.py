@@ -21,7 +21,7 @@ from apps.config import settings
 from apps.database.transaction import reading, transactional
 from apps.errors import DatabaseUnavailable, NoSigningKey
 from apps.extensions import db
-from apps.models import SigningKey
+from apps.models import AuditHead, SigningKey
 from apps.models.key import private_key_context
 from apps.security import field_encryption, jwk
 from apps.services.audit import record
@@ -154,7 +154,12 @@ def _schedule(keys: Sequence[SigningKey]) -> Schedule:
 
 
 def _signing_kid(schedule: Schedule, moment: datetime) -> str | None:
-    return next((kid for begin, kid in schedule if begin <= moment), None)
+    """Return the key that signs at this moment.
+
+    By a clock that is behind, the very first key may not have begun; it signs all the same.
+    """
+    first = schedule[-1][1] if schedule else None
+    return next((kid for begin, kid in schedule if begin <= moment), first)
 
 
 def _ring(max_age: float | None = None) -> KeyRing:
@@ -201,6 +206,9 @@ def _publish(algorithm: str) -> SigningKey:
 
 @transactional
 def _rotate(algorithm: str, at_once: bool) -> SigningKey:
+    db.session.get(
+        AuditHead, 1, with_for_update=True
+    )  # parallel rotations make one key; `record` needs this lock anyway
     keys, now = _select_keys(), clock.now()
     row = _waiting_key(keys, algorithm, now) or _insert(algorithm)
     begin = max(now, row.create_time + settings().JWT_KEYS_PUBLISH_AHEAD)

@@ -1,6 +1,7 @@
 """T12: a key is published, signs, only verifies, and is retired. No step refuses a valid token."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -81,6 +82,28 @@ def test_the_very_first_key_signs_at_once(app: Flask, people: People) -> None:
     """T12: no service can have a JWK Set without it that would refuse its tokens."""
     assert schedule(app) == f"signing with {signing_key_of(app).kid}"
     assert people.sign_up().get("/users/").status_code == 200
+
+
+def test_the_very_first_key_signs_by_a_clock_that_is_behind(app: Flask) -> None:
+    """T12: the clocks of the command and of a process may differ by more than JWT_LEEWAY."""
+    first = rotate(app)
+    with time_machine.travel(clock.now() - timedelta(minutes=5)):
+        assert signing_key_of(app).kid == first
+
+
+@pytest.mark.parametrize("number_of_keys", [0, 1])
+def test_parallel_rotations_make_one_key(app: Flask, number_of_keys: int) -> None:
+    """T12: of several very first keys at once, all but one would sign before services can have them."""
+    before = [rotate(app) for _ in range(number_of_keys)]
+
+    def rotate_once(_: int) -> str:
+        with app.app_context():
+            return keys.rotate_key("EdDSA", at_once=False).kid
+
+    with ThreadPoolExecutor(4) as threads:
+        assert len(set(threads.map(rotate_once, range(4))) - set(before)) == 2 - number_of_keys
+    states = sorted(line.split()[4] for line in command(app, "keys", "list"))
+    assert states == ["pending", "signing"]
 
 
 def test_a_key_that_was_published_long_ago_signs_at_once(app: Flask) -> None:
