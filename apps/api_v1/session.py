@@ -69,11 +69,13 @@ def end_other_sessions(identity: Identity) -> Response:
 
 
 @api_v1.post("/logout")
-@endpoint(policy=Policy.SELF, token="access", form=LogoutForm, answer=NoAnswer)
+@endpoint(policy=Policy.SELF, token="access", is_logout=True, form=LogoutForm, answer=NoAnswer)
 def logout(identity: Identity, form: LogoutForm) -> Response:
-    """Log out: end this session or, with `{"everywhere": true}`, all your sessions."""
-    scope: sessions.Scope = "all" if form.everywhere.data else "this"
-    sessions.end_sessions(identity.user.id, scope, "logout", identity.session.id)
+    """Log out: end this session or, with `{"everywhere": true}`, all your sessions.
+
+    Either token of the session is accepted, also after it expired.
+    """
+    sessions.log_out(identity.session, everywhere=form.everywhere.data)
     return _answer_logout()
 
 

@@ -11,7 +11,7 @@ from wtforms import BooleanField, Form, FormField, IntegerField
 
 from apps.errors import InvalidBody
 from apps.forms.fields import JsonForm, MayBeAbsent, OpaqueField
-from apps.utils.strict_json import NotStrictJson, parse
+from apps.utils.strict_json import NotStrictJson, is_empty, parse
 
 F = TypeVar("F", bound=JsonForm)
 
@@ -19,7 +19,7 @@ F = TypeVar("F", bound=JsonForm)
 def read_form(form: type[F], body: bytes) -> F:
     """Return the form filled from a JSON body. Raises `InvalidBody` with every problem."""
     try:
-        values = {} if form.may_be_empty and not body else parse(body)
+        values = {} if form.may_be_empty and is_empty(body) else parse(body)
     except NotStrictJson as error:
         raise InvalidBody(form.action, {"body": [str(error)]}) from None
     return fill(form, values)

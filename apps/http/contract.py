@@ -57,6 +57,7 @@ class Contract:
     sends_csrf_token: bool = False  # in cookie mode, the response has the CSRF token of the session in a header
     token: Kind | None = None
     scope: Scope | None = None  # that a client needs
+    is_logout: bool = False  # accepts either token, also an expired one
     is_fresh: bool = False  # requires a token from a login, not from a refresh
     form: type[JsonForm] | None = None
     query: type[QueryForm] | None = None

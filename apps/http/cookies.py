@@ -42,10 +42,11 @@ def send_csrf_token(response: Response, session_id: str) -> None:
         response.headers[CSRF_HEADER] = csrf_token(session_id)
 
 
-def clear_tokens(response: Response) -> None:
+def clear_tokens(response: Response) -> Response:
     """Delete the cookies that `set_tokens` sets, in cookie mode."""
     for name in (ACCESS, REFRESH, CSRF) if is_on() else ():
         response.delete_cookie(name, path="/", secure=True, samesite="Strict")
+    return response
 
 
 def read_token(kind: Kind) -> str | None:

@@ -9,10 +9,10 @@ import hashlib
 import hmac
 import re
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any
 
-from flask import Response, request
+from flask import Response, after_this_request, request
 
 from apps.config import settings
 from apps.errors import (
@@ -34,7 +34,7 @@ from apps.rate_limits.counter import count_request
 from apps.security.password_hash import hashing_slot
 from apps.services.client import authenticate_client, require_scope
 from apps.services.identity_cache import Identity
-from apps.services.token import Kind, authenticate
+from apps.services.token import Kind, authenticate, authenticate_to_end
 
 View = Callable[..., Response]
 
@@ -84,8 +84,11 @@ def _authenticate(contract: Contract, arguments: dict[str, Any]) -> None:
 
 def _identify(contract: Contract, kind: Kind, user_id: int | None) -> Identity:
     """Verify the token, bind its identity to the request context, and check the policy."""
-    token, is_cookie = _find_token(kind)
-    identity = authenticate(token, kind)
+    if contract.is_logout:
+        identity, is_cookie = _identify_to_end()
+    else:
+        (token,), is_cookie = _find_tokens(kind)
+        identity = authenticate(token, kind)
     if is_cookie and cookies.is_forged(identity.session.id):
         raise CsrfFailed
     bind_identity(identity.user.id, identity.session.id)
@@ -115,18 +118,33 @@ def _identify_monitor() -> None:
         raise InvalidToken
 
 
-def _find_token(kind: Kind) -> tuple[str, bool]:
-    """Return the token of the request, and True if it came in a cookie.
+def _identify_to_end() -> tuple[Identity, bool]:
+    """Return whose session a logout ends, by the first token that allows it, and True if it came in a cookie.
+
+    Cookies that allow nothing are deleted, because a page cannot delete them itself.
+    """
+    tokens, are_cookies = _find_tokens("access", "refresh")
+    for token in tokens:
+        with suppress(InvalidToken):
+            return authenticate_to_end(token), are_cookies
+    if are_cookies:
+        after_this_request(cookies.clear_tokens)
+    raise InvalidToken
+
+
+def _find_tokens(*kinds: Kind) -> tuple[list[str], bool]:
+    """Return the token of the header or those of the cookies, and True if they came in cookies.
 
     Only a header of the Bearer scheme takes precedence: browsers add credentials of other schemes on their own.
     """
     header = request.headers.get("Authorization")
-    cookie = None if header and _NAMES_BEARER.search(header) else cookies.read_token(kind)
-    if cookie:
-        return cookie, True
+    if header is None or not _NAMES_BEARER.search(header):
+        found = [token for token in map(cookies.read_token, kinds) if token]
+        if found:
+            return found, True
     if header is None:
         raise MissingToken
-    return _bearer_token(header), False
+    return [_bearer_token(header)], False
 
 
 def _bearer_token(header: str) -> str:

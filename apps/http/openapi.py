@@ -152,7 +152,8 @@ def _schemes_of(contract: Contract) -> list[str]:
         return ["client"]
     if contract.token is None:
         return []
-    return [contract.token, *([f"{contract.token}_cookie"] if cookies.is_on() else [])]
+    kinds = ("access", "refresh") if contract.is_logout else (contract.token,)
+    return [*kinds, *(f"{kind}_cookie" for kind in kinds if cookies.is_on())]
 
 
 def _path_parameters(rule: Rule) -> list[Json]:
@@ -186,7 +187,8 @@ def _other_parameters(method: str, contract: Contract) -> list[Json]:
 def _request_body(form: type[JsonForm]) -> Json:
     media = {"schema": reference(form), "example": form.example}
     kind = "application/x-www-form-urlencoded" if issubclass(form, UrlEncodedForm) else "application/json"
-    return {"required": not form.may_be_empty, "content": {kind: media}}
+    described = {"description": "No body, and `null`, count as `{}`."} if form.may_be_empty else {}
+    return {**described, "required": not form.may_be_empty, "content": {kind: media}}
 
 
 def _responses(rule: Rule, contract: Contract, rules: dict[str, Rule]) -> Json:

@@ -89,6 +89,16 @@ def end_sessions(user_id: int, scope: Scope, reason: str, session_id: str = "", 
         record("session.end", user_id, session=session_id, reason=reason, **detail)
 
 
+def log_out(session: CachedSession, *, everywhere: bool) -> None:
+    """End a session, or all sessions of its user.
+
+    Raises `InvalidToken` if `everywhere` is asked for by a session that is over: it has no power over the others.
+    """
+    if everywhere and session.expire_time <= clock.now() - _longest_after_expiry():
+        raise InvalidToken
+    end_sessions(session.user_id, "all" if everywhere else "this", "logout", session.id)
+
+
 def end_own_session(user_id: int, session_id: str) -> None:
     """End one of the user's live sessions. Raises `SessionNotFound`."""
     if session_id not in [session.id for session in list_sessions(user_id)]:
@@ -133,13 +143,10 @@ def purge_sessions(batch: int) -> int:
 
 
 def _live(user_id: int, now: datetime) -> Select[Session]:
-    """Select the sessions of which a token may still be accepted.
-
-    An access token can outlive the refresh token that it came from, and clocks differ by the leeway.
-    """
-    longest: timedelta = settings().JWT_ACCESS_TOKEN_EXPIRES + settings().JWT_LEEWAY
+    """Select the sessions of which a token may still be accepted."""
+    begin = now - _longest_after_expiry()
     query = select(Session).where(
-        Session.user_id == user_id, Session.revoke_time.is_(None), Session.expire_time > now - longest
+        Session.user_id == user_id, Session.revoke_time.is_(None), Session.expire_time > begin
     )
     return query.order_by(Session.last_used_time.desc(), Session.id)
 
@@ -148,6 +155,11 @@ def _ended_lately(user_id: int) -> Select[Session]:
     """Select the ended sessions that a cache may still hold as live ones."""
     since = clock.now() - timedelta(seconds=settings().CACHE_TTL)
     return select(Session).where(Session.user_id == user_id, Session.revoke_time > since)
+
+
+def _longest_after_expiry() -> timedelta:
+    """Return how long an access token can outlive the refresh token that it came from; clocks differ by the leeway."""
+    return settings().JWT_ACCESS_TOKEN_EXPIRES + settings().JWT_LEEWAY
 
 
 def _over_the_cap(user_id: int, now: datetime) -> Select[Session]:

@@ -133,6 +133,17 @@ def authenticate_any(token: str) -> tuple[Identity, Mapping[str, Any]]:
     return identity, claims
 
 
+def authenticate_to_end(token: str) -> Identity:
+    """Return the user and the session of a token of either kind that logs out. It may have expired, or be retired.
+
+    An expired token is good for nothing else. Raises `InvalidToken` for every other fault, such as an ended session.
+    """
+    identity = find_identity(_verify(token, may_be_expired=True))
+    if identity is None or identity.user.is_blocked or identity.session.revoke_time:
+        raise InvalidToken
+    return identity
+
+
 def _issue_pair(session: Session | CachedSession, refresh_token: str | None, *, is_fresh: bool) -> TokenPair:
     """Return a new access token of the session, with its refresh token if there is one to return."""
     now = clock.now()
@@ -174,7 +185,7 @@ def _issue(session: Session | CachedSession, begin: datetime, end: datetime, **c
     return _jws.encode(payload, config.JWT_SECRET_KEY, "HS256")
 
 
-def _verify(token: str) -> Mapping[str, Any]:
+def _verify(token: str, *, may_be_expired: bool = False) -> Mapping[str, Any]:
     """Return the claims of a token that this service signed and that is valid now. Raises `InvalidToken`."""
     if len(token) > _MAX_LENGTH or not _COMPACT.fullmatch(token):
         raise InvalidToken
@@ -182,14 +193,14 @@ def _verify(token: str) -> Mapping[str, Any]:
     known = token_cache.get(token)
     if known and (known.kid is None or verification_key(known.kid)):
         return known.claims
-    verified = _decode(token)
+    verified = _decode(token, may_be_expired)
     token_cache.put(token, verified)
     return verified.claims
 
 
-def _decode(token: str) -> Verified:
+def _decode(token: str, may_be_expired: bool) -> Verified:
     try:
-        claims = decode_token(token)
+        claims = decode_token(token, allow_expired=True) if may_be_expired else decode_token(token)
         kid = pyjwt.get_unverified_header(token)["kid"] if _is_asymmetric() else None  # verified by `decode_token`
     except (pyjwt.PyJWTError, JWTExtendedException, RecursionError) as error:
         raise InvalidToken from error

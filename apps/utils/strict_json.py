@@ -35,6 +35,11 @@ def parse(body: bytes) -> dict[str, Any]:
     return value
 
 
+def is_empty(body: bytes) -> bool:
+    """Return True if `body` holds nothing, or only `null`, which clients send for "no body"."""
+    return body.removeprefix(b"\xef\xbb\xbf").strip(b" \t\r\n") in (b"", b"null")
+
+
 def _check_unicode(value: dict[str, Any]) -> None:
     """Refuse an unpaired surrogate, which JSON can escape but UTF-8 cannot encode."""
     try:

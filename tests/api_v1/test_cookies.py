@@ -1,6 +1,6 @@
 """I8, cookie mode: tokens that scripts cannot read, and a CSRF token for every request that changes something."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -9,7 +9,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from tests.support.forge import claims_of, verdict
+from apps import create_app
+from tests.support.forge import REFUSAL, claims_of, verdict
 from tests.support.people import BIRTH, PASSWORD, bearer, sign_up_body
 from tests.support.settings import change_settings
 
@@ -17,6 +18,7 @@ pytestmark = [pytest.mark.stores("sqlite"), pytest.mark.settings(JWT_TOKEN_LOCAT
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
 ACCESS, REFRESH, CSRF = "__Host-access_token", "__Host-refresh_token", "__Host-csrf_token"
+COOKIES = {"JWT_TOKEN_LOCATION": ["headers", "cookies"]}
 CSRF_FAILED = (403, "csrf_failed")
 
 
@@ -67,7 +69,6 @@ def max_ages(response: TestResponse) -> dict[str, str]:
 
 
 EXPIRY = ("Max-Age=", "Expires=")
-COOKIES = {"JWT_TOKEN_LOCATION": ["headers", "cookies"]}
 
 
 @pytest.mark.parametrize("rotation", [False, True])
@@ -169,6 +170,68 @@ def test_who_ends_the_session_that_they_use_loses_its_cookies(client: FlaskClien
     assert (ended.status_code, set_cookies(ended)) == (200, {})
     assert client.delete(f"/api/v1/sessions/{second}", headers=proof(client)).status_code == 200
     assert [client.get_cookie(name) for name in (ACCESS, REFRESH, CSRF)] == [None] * 3
+
+
+@pytest.mark.parametrize("kept", [{ACCESS}, {REFRESH}, {ACCESS, REFRESH}], ids=sorted)
+@pytest.mark.parametrize("minutes", [0, 3, 6])
+def test_a_logout_needs_one_cookie_which_may_have_expired(
+    app: Flask, client: FlaskClient, kept: set[str], minutes: int
+) -> None:
+    """I8, T6: a browser drops the access cookie first. The CSRF token stays required."""
+    with time_machine.travel(START, tick=False) as time:
+        sign_up(client)
+        csrf, refresh = proof(client), cookie(client, REFRESH)
+        browser = app.test_client()  # its jar forgets nothing
+        for name in kept:
+            browser.set_cookie(name, cookie(client, name))
+        time.shift(timedelta(minutes=minutes))
+        assert outcome(browser.post("/api/v1/logout")) == CSRF_FAILED
+        assert outcome(browser.post("/api/v1/logout", headers={"X-CSRF-Token": "x"})) == CSRF_FAILED
+        response = browser.post("/api/v1/logout", headers=csrf)
+        assert (response.status_code, dropped_by(response)) == (200, {ACCESS, REFRESH, CSRF})
+        time.move_to(START)
+        assert client.post("/api/v1/refresh", headers=bearer(refresh)).status_code == 401
+
+
+def dropped_by(response: TestResponse) -> set[str]:
+    found = set_cookies(response)
+    return {name for name in found if "Max-Age=0" in found[name]}
+
+
+@pytest.mark.parametrize("bad", ["ended", "forged"])
+def test_a_logout_deletes_cookies_that_are_good_for_nothing(app: Flask, client: FlaskClient, bad: str) -> None:
+    """I8, T13: a page cannot delete them itself. The answer is that to every bad token."""
+    sign_up(client)
+    csrf, access = proof(client), cookie(client, ACCESS)
+    if bad == "ended":
+        client.delete("/api/v1/sessions/" + claims_of(access)["sid"], headers=bearer(access))
+    browser = app.test_client()
+    browser.set_cookie(ACCESS, access if bad == "ended" else "x" + access)
+    for headers in ({}, csrf):
+        response = browser.post("/api/v1/logout", headers=headers)
+        assert (verdict(response), dropped_by(response)) == (REFUSAL, {ACCESS, REFRESH, CSRF})
+        browser.set_cookie(ACCESS, access if bad == "ended" else "x" + access)
+
+
+def test_a_bad_access_cookie_does_not_hide_a_good_refresh_cookie_from_a_logout(client: FlaskClient) -> None:
+    """I8."""
+    sign_up(client)
+    refresh = cookie(client, REFRESH)
+    client.set_cookie(ACCESS, "x")
+    assert client.post("/api/v1/logout", headers=proof(client)).status_code == 200
+    assert client.post("/api/v1/refresh", headers=bearer(refresh)).status_code == 401
+
+
+def test_a_logout_that_the_database_prevents_keeps_the_cookies(client: FlaskClient) -> None:
+    """I8, V2: they are needed for the next try. A request without cookies deletes none either."""
+    sign_up(client)
+    cut_off = create_app("testing", DATABASE_URL="postgresql://x@127.0.0.1:1/x", **COOKIES).test_client()
+    assert outcome(cut_off.post("/api/v1/logout")) == (401, "missing_token")
+    for name in (ACCESS, REFRESH):
+        cut_off.set_cookie(name, cookie(client, name))
+    response = cut_off.post("/api/v1/logout", headers=proof(client))
+    assert (*outcome(response), set_cookies(response)) == (503, "database_unavailable", {})
+    assert int(response.headers["Retry-After"]) >= 1
 
 
 def test_who_deletes_their_account_loses_its_cookies(client: FlaskClient) -> None:

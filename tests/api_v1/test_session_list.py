@@ -210,7 +210,7 @@ def test_everywhere_is_meant_only_when_it_is_said(people: People, everywhere: bo
     assert [alice.refresh().status_code, other.refresh().status_code] == [401, 200]
 
 
-@pytest.mark.parametrize("body", ['{"everywhere":"true"}', '{"everywhere":1}', '{"all":true}', "[]", "null", "{"])
+@pytest.mark.parametrize("body", ['{"everywhere":"true"}', '{"everywhere":1}', '{"all":true}', "[]", "{"])
 @pytest.mark.stores("sqlite")
 def test_a_logout_that_is_not_understood_ends_nothing(people: People, body: str) -> None:
     """I2."""

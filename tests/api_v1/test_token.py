@@ -42,14 +42,14 @@ def call(person: Person, declared: Declared, headers: Headers) -> TestResponse:
 
 @pytest.mark.stores("sqlite", "postgresql")
 def test_a_token_opens_the_routes_of_its_kind_and_no_other(app: Flask, people: People) -> None:
-    """T6: every kind on every route. A token passes only on the routes of its kind."""
+    """T6: every kind on every route. A token passes only on the routes of its kind, and at a logout."""
     needed = with_token(app)
     routes = {(method, rule.rule) for rule, method, _ in needed}
     assert {("GET", "/api/v1/users/"), ("POST", "/api/v1/refresh"), ("POST", "/api/v1/logout")} <= routes
     odd = {}
     for rule, method, contract in needed:
         for sent in ("access", "refresh"):
-            alice, passes = people.sign_up(), sent == contract.token
+            alice, passes = people.sign_up(), sent == contract.token or contract.is_logout
             headers = bearer(alice.access_token if sent == "access" else alice.refresh_token)
             response = call(alice, (rule, method, contract), headers)
             if (response.status_code == 200) != passes or (not passes and verdict(response) != REFUSAL):

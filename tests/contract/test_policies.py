@@ -160,12 +160,12 @@ def test_nobody_gets_past_a_policy_without_a_token(matrix: Matrix, people: Peopl
 
 
 def test_a_token_of_the_other_kind_opens_nothing(matrix: Matrix, people: People) -> None:
-    """T6: the whole matrix; only the diagonal is let in."""
+    """T6: the whole matrix; only the diagonal is let in, and a logout takes either kind."""
 
     def other_kind(contract: Contract, person: Person) -> Headers:
         return bearer(person.access_token if contract.token == "refresh" else person.refresh_token)
 
-    check(matrix.ask(other_kind, people.sign_up), 401, GUARDED | FOR_MACHINES)
+    check(matrix.ask(other_kind, people.sign_up), 401, (GUARDED | FOR_MACHINES) - {("POST", "/api/v1/logout")})
 
 
 def test_a_user_gets_past_every_policy_about_themselves_and_none_for_admins(matrix: Matrix, people: People) -> None:

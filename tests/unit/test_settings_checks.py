@@ -174,7 +174,7 @@ def test_what_cannot_work_starts_in_no_profile(profile: str, name: str, given: d
 def test_an_origin_is_a_scheme_a_host_and_perhaps_a_port(origin: str) -> None:
     """I7: a browser sends nothing else."""
     (fault,) = faults("development", CORS_ORIGINS=["https://app.example.com", origin])
-    assert fault.startswith("CORS_ORIGINS: entry 2 must ")
+    assert fault.startswith("CORS_ORIGINS: ")
 
 
 @pytest.mark.parametrize(("listed", "sent"), (ORIGINS | WITHOUT_TLS).items())
