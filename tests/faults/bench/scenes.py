@@ -1,6 +1,7 @@
 """The scenes: functions that begin a fault, wait, and end it, while the clients continue."""
 
 import os
+import random
 import re
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.faults import RedisServer
+from tests.faults import RedisServer, wait_until
 from tests.faults.bench.load import NO_ANSWER, Client
 from tests.faults.bench.stores import Database, Tmpfs, children
 from tests.support import live, programs
@@ -175,14 +176,20 @@ def disk_full(world: World) -> None:
 
 def workers_killed(world: World) -> None:
     def kill_one() -> None:
-        for server in world.servers.values():
-            workers = children(server.process.pid)
-            if workers:
-                os.kill(workers[0], signal.SIGKILL)
+        workers = [worker for server in world.servers.values() for worker in children(server.process.pid)]
+        if workers:
+            os.kill(random.choice(workers), signal.SIGKILL)
 
-    end = repeated(kill_one, 2.0)
-    world.wait()
+    end = repeated(kill_one, 1.0)
+    time.sleep(7.5 * world.seconds)  # a minute, or in a short run a quarter of it
     end()
+
+
+def workers_replaced(world: World) -> None:
+    old = {worker for server in world.servers.values() for worker in children(server.process.pid)}
+    for server in world.servers.values():
+        server.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: not any(old & set(children(server.process.pid)) for server in world.servers.values()), 60)
 
 
 def rolling_restart(world: World) -> None:
@@ -209,8 +216,7 @@ def clock_jumps(world: World) -> None:
 def slow_clients(world: World) -> None:
     """Send headers and bodies byte by byte to nginx, as deploy/ configures it. The other clients bypass nginx.
 
-    The bodies come with a valid token, so the service waits for them: without nginx, eight of them block a worker's
-    eight threads.
+    The bodies come with a valid token.
     """
     program, seconds = programs.find("nginx"), str(int(world.seconds))
     assert program, "no nginx here"
@@ -262,7 +268,8 @@ DATABASE = [
     Scene("the disk of {database} is full", disk_full, UNAVAILABLE, needs="mount"),
 ]
 SERVICE = [
-    Scene("a worker is killed (SIGKILL) every 2 s", workers_killed, CUT, in_short=True),
+    Scene("a random worker is killed (SIGKILL) every second", workers_killed, CUT, in_short=True),
+    Scene("all workers are replaced (SIGHUP)", workers_replaced, in_short=True),
     Scene("both processes are restarted, one after the other (SIGTERM)", rolling_restart),
     Scene("the whole service is stopped and started (SIGTERM)", everything_stopped, CUT),
     Scene("400 slow clients (slowhttptest), through nginx", slow_clients, needs="slowhttptest"),
