@@ -54,6 +54,11 @@ SCENARIO = (
     Step("Check that the process runs", "healthz"),
     Step("Check that the database answers", "readyz", expect={"answer.data.database": "true"}),
     Step(
+        "Read what a client needs to know",
+        "read_settings",
+        expect={"answer.data.profile.required": '["mobile", "age", "birth"]'},
+    ),
+    Step(
         "Sign up",
         "sign_up",
         before=_NEW_ACCOUNT,

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import pytest
@@ -42,12 +43,23 @@ def asked_by(origin: str, net_log: Path) -> set[str]:
     return {event["url"] for event in events if event.get("initiator") == origin and "url" in event}
 
 
+def document_of(server: Live) -> Any:
+    with urlopen(f"{server.url}/api/v1/openapi.json") as response:
+        return json.load(response)
+
+
 def test_the_page_shows_every_operation(page: Page) -> None:
     """`GET /api/v1/docs` shows every operation of the OpenAPI document."""
-    with urlopen(f"{page.server.url}/api/v1/openapi.json") as response:
-        paths = json.load(response)["paths"]
+    paths = document_of(page.server)["paths"]
     documented = sorted((method, path) for path, methods in paths.items() for method in methods)
     assert sorted(re.findall(r'opblock opblock-(\w+)".*?data-path="([^"]*)"', page.dom)) == documented
+
+
+def test_the_page_shows_the_tags_in_the_order_of_use_with_a_line_each(page: Page) -> None:
+    """What a reader needs first comes first, below the first three calls."""
+    tags = [(tag["name"], tag["description"]) for tag in document_of(page.server)["tags"]]
+    assert re.findall(r'id="operations-tag-(\w+)".*?<p>(.*?)</p>', page.dom) == tags
+    assert page.dom.index("The first three calls") < page.dom.index("operations-tag-user")
 
 
 def test_the_page_breaks_no_policy_and_logs_no_error(page: Page) -> None:

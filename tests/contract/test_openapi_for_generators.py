@@ -35,6 +35,7 @@ OPERATIONS = {
     "change_password": "post /api/v1/password",
     "list_audit_events": "get /api/v1/audit",
     "export_user": "get /api/v1/users/{user_id}/export",
+    "read_settings": "get /api/v1/settings",
     "introspect": "post /api/v1/introspect",
     "revoke": "post /api/v1/revoke",
     "healthz": "get /healthz",
@@ -212,7 +213,7 @@ def test_an_operation_lists_only_refusals_that_can_happen(app: Flask, document: 
 def test_the_tags_are_in_the_order_of_use_with_a_line_each(document: Json) -> None:
     tags = [tag["name"] for tag in document["tags"]]
     assert tags[:5] == ["user", "login", "token", "session", "password"]
-    assert tags[-3:] == ["introspection", "health", "admin"]
+    assert tags[-4:] == ["settings", "introspection", "health", "admin"]
     assert set(tags) == {tag for *_, spec in operations(document) for tag in spec["tags"]}
     assert all(10 < len(tag["description"]) < 100 and tag["description"].endswith(".") for tag in document["tags"])
 

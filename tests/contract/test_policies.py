@@ -26,6 +26,7 @@ ROUTES = {
     ("GET", "/.well-known/jwks.json"): Policy.ANYONE,
     ("GET", "/metrics"): Policy.MONITOR,
     ("GET", "/api/v1/openapi.json"): Policy.ANYONE,
+    ("GET", "/api/v1/settings"): Policy.ANYONE,
     ("GET", "/api/v1/docs"): Policy.ANYONE,
     ("GET", "/api/v1/docs/<asset>"): Policy.ANYONE,
     ("POST", "/api/v1/login"): Policy.ANYONE,

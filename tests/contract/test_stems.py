@@ -22,6 +22,7 @@ SHARED = {
         "blueprint": "the blueprint of all views",
         "docs": "the documentation page; it has no rules",
         "metrics": "the page that Prometheus reads; it has no rules",
+        "settings": "what a client needs to know of the settings; it has no rules",
     },
     "commands": {
         "backup": "all tables at once",

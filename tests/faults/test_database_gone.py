@@ -123,6 +123,7 @@ def test_no_route_takes_a_dead_database_for_a_fault_of_the_client(app: Flask, pe
     assert refused.pop("GET /readyz") == "not_ready"
     assert set(refused.values()) == {"database_unavailable"}
     without = {"GET /healthz", "GET /api/v1/openapi.json", "GET /api/v1/docs", "GET /api/v1/docs/<asset>"}
+    without |= {"GET /api/v1/settings"}
     cached = {"GET /api/v1/users/", "GET /api/v1/users/<id:user_id>", "POST /api/v1/refresh"}
     assert set(answers) - set(refused) - {"GET /readyz", "GET /.well-known/jwks.json"} == without | cached
 
