@@ -206,9 +206,7 @@ def _publish(algorithm: str) -> SigningKey:
 
 @transactional
 def _rotate(algorithm: str, at_once: bool) -> SigningKey:
-    db.session.get(
-        AuditHead, 1, with_for_update=True
-    )  # parallel rotations make one key; `record` needs this lock anyway
+    db.session.get(AuditHead, 1, with_for_update=True)  # one rotation at a time; `record` takes this lock anyway
     keys, now = _select_keys(), clock.now()
     row = _waiting_key(keys, algorithm, now) or _insert(algorithm)
     begin = max(now, row.create_time + settings().JWT_KEYS_PUBLISH_AHEAD)
