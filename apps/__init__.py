@@ -21,7 +21,7 @@ from apps.http.flask_app import Service
 from apps.observability import logs
 from apps.rate_limits import counter
 from apps.security import password_hash
-from apps.services import cache_epoch, key, token
+from apps.services import cache_epoch, key, token, unreadable_field
 from apps.settings import load_settings
 from apps.settings.origins import as_sent
 from apps.settings.reader import InvalidSettings
@@ -63,6 +63,7 @@ def register_extensions(app: Flask) -> None:
     password_hash.init_app(app)
     key.init_app(app)
     token.init_app(app)
+    unreadable_field.init_app(app)
     cache_epoch.init_app(app)
     bulkhead.init_app(app)
     with app.app_context():

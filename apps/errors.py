@@ -251,6 +251,17 @@ class NotReady(Unavailable):
         self.fields = {name: ["Does not respond."] for name, responds in answers.items() if not responds}
 
 
+class DataUnreadable(Unavailable):
+    """A value that the request needs cannot be decrypted. The operator must run `manage.py keys check`."""
+
+    type = "data_unreadable"
+    message = (
+        "Stored data that this request needs cannot be decrypted. Try again later. "
+        "If it is a mobile number, you can set it anew with PATCH."
+    )
+    headers = {"Retry-After": "60"}  # until an operator has acted
+
+
 class NoSigningKey(Unavailable):
     """There is no signing key. The operator must run `manage.py keys rotate`."""
 

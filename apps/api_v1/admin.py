@@ -1,6 +1,5 @@
 """Management of all accounts, for admins."""
 
-import logging
 from datetime import datetime
 from typing import Any
 
@@ -8,21 +7,18 @@ import msgspec
 from flask import Response
 from flask.views import MethodView
 
-from apps.api_v1.answers import NoAnswer, if_match, requester_of
+from apps.api_v1.answers import NoAnswer, if_match, mobile_of, requester_of
 from apps.api_v1.blueprint import api_v1
 from apps.errors import ConcurrentUpdate, LastAdmin, StaleVersion, UserNotFound
 from apps.forms.admin import RoleForm, UserListQuery
 from apps.http.contract import Policy
 from apps.http.endpoint import endpoint
 from apps.models import User
-from apps.security.field_encryption import Undecryptable
 from apps.services import admin
 from apps.services.account import read_user
 from apps.services.identity_cache import Identity
 from apps.services.user import delete_user
 from apps.utils.response import HttpResponse
-
-logger = logging.getLogger(__name__)
 
 
 class AccountAnswer(msgspec.Struct):
@@ -36,6 +32,7 @@ class AccountAnswer(msgspec.Struct):
     blocked: bool
     create_time: datetime
     update_time: datetime
+    unreadable: list[str] | msgspec.UnsetType = msgspec.UNSET  # fields that are null because they cannot be decrypted
 
 
 class AccountListAnswer(msgspec.Struct):
@@ -54,21 +51,12 @@ def _account(user: User) -> AccountAnswer:
         id=user.id,
         username=user.username,
         age=user.age,
-        mobile=_mobile(user),
         role=user.role,
         blocked=user.block_time is not None,
         create_time=user.create_time,
         update_time=user.update_time,
+        **mobile_of(user),
     )
-
-
-def _mobile(user: User) -> str:
-    """Return the mobile number, or "" if it cannot be decrypted: an admin must still find the account and act on it."""
-    try:
-        return user.mobile
-    except Undecryptable as error:
-        logger.error("mobile number cannot be decrypted", extra={"event": "field.unreadable", "cause": str(error)})  # noqa: TRY400
-        return ""
 
 
 def _answer_account(user: User) -> Response:

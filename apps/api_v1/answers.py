@@ -1,15 +1,19 @@
 """Answers that several features share, and helpers that read a request to change a user."""
 
+from typing import Any
+
 import msgspec
 from flask import Response, request
 
 from apps.http import cookies
 from apps.models import User
+from apps.security.field_encryption import Undecryptable
 from apps.services import token as tokens
 from apps.services.account import IfMatch, Requester
 from apps.services.identity_cache import CachedUser, Identity
 from apps.services.login import Login
 from apps.services.token import TokenPair
+from apps.services.unreadable_field import note_unreadable, refusal_of
 from apps.utils.response import HttpResponse
 
 
@@ -30,6 +34,7 @@ class LoginAnswer(msgspec.Struct):
     username: str
     age: int | None
     mobile: str | None
+    unreadable: list[str] | msgspec.UnsetType = msgspec.UNSET  # fields that are null because they cannot be decrypted
     access_token: str | msgspec.UnsetType = msgspec.UNSET  # absent in cookie mode: scripts must not read it
     refresh_token: str | msgspec.UnsetType = msgspec.UNSET
 
@@ -60,18 +65,31 @@ def if_match() -> IfMatch:
 
 
 def answer_user(user: User | CachedUser, *, from_cache: bool = False) -> Response:
-    """Answer with a user and its ETag, for a later If-Match."""
+    """Answer with a user and its ETag, for a later If-Match. Raises `DataUnreadable`."""
+    try:
+        mobile = user.mobile
+    except Undecryptable as error:
+        raise refusal_of(user.id, error) from None
     cache = True if from_cache else msgspec.UNSET
-    answer = UserAnswer(id=user.id, username=user.username, age=user.age, mobile=user.mobile, cache=cache)
+    answer = UserAnswer(id=user.id, username=user.username, age=user.age, mobile=mobile, cache=cache)
     response = HttpResponse.success(answer)
     response.set_etag(str(user.version))
     return response
 
 
+def mobile_of(user: User) -> dict[str, Any]:
+    """Return `mobile` for an answer that goes on without it: null, and named in `unreadable`, if it cannot be read."""
+    try:
+        return {"mobile": user.mobile}
+    except Undecryptable as error:
+        note_unreadable("mobile", user.id, error)
+        return {"mobile": None, "unreadable": ["mobile"]}
+
+
 def answer_login(login: Login) -> Response:
     """Answer with a user and a new pair of tokens."""
     user, pair = login.user, tokens.issue_pair(login.session)
-    answer = LoginAnswer(id=user.id, username=user.username, age=user.age, mobile=user.mobile)
+    answer = LoginAnswer(id=user.id, username=user.username, age=user.age, **mobile_of(user))
     return answer_tokens(answer, login.session.id, pair)
 
 

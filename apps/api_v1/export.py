@@ -5,6 +5,7 @@ from datetime import datetime
 import msgspec
 from flask import Response
 
+from apps.api_v1.answers import mobile_of
 from apps.api_v1.audit import AuditEventAnswer, answer_event, is_traceable
 from apps.api_v1.blueprint import api_v1
 from apps.errors import UserNotFound
@@ -21,7 +22,7 @@ class ExportedUser(msgspec.Struct):
 
     id: int
     username: str
-    mobile: str
+    mobile: str | None
     age: int
     birth: datetime
     photo: str | None
@@ -29,6 +30,10 @@ class ExportedUser(msgspec.Struct):
     block_time: datetime | None
     create_time: datetime
     update_time: datetime
+    unreadable: list[str] | msgspec.UnsetType = msgspec.UNSET  # fields that are null because they cannot be decrypted
+
+
+_COLUMNS = set(ExportedUser.__struct_fields__) - {"mobile", "unreadable"}
 
 
 class ExportedSession(msgspec.Struct):
@@ -73,7 +78,7 @@ def export_user(user_id: int, identity: Identity) -> Response:
     user = found.user
     return HttpResponse.success(
         ExportAnswer(
-            ExportedUser(**{name: getattr(user, name) for name in ExportedUser.__struct_fields__}),
+            ExportedUser(**{name: getattr(user, name) for name in _COLUMNS}, **mobile_of(user)),
             [
                 ExportedSession(
                     *(row.id, row.user_agent, row.address, row.create_time, row.last_used_time, row.end_time),

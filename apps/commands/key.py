@@ -1,15 +1,17 @@
 """Commands for keys: those that sign tokens and those that encrypt fields."""
 
 import time
+from collections.abc import Iterable
 
 import click
 from flask.cli import with_appcontext
 
 from apps.config import settings
-from apps.security.field_encryption import Undecryptable
 from apps.services import key as keys
 from apps.services import reencryption
 from apps.utils import clock
+
+_MAX_NAMED = 100  # rows that cannot be decrypted
 
 
 @click.group("keys")
@@ -77,18 +79,18 @@ def reencrypt(batch: int, pause: float) -> None:
     """Re-encrypt every field with the first of FIELD_ENCRYPTION_KEYS.
 
     The command is safe while the service runs, and can be repeated. docs/data.md lists the steps before and after it:
-    first, add the new key after the old one in every process.
+    first, add the new key after the old one in every process. Rows that no key decrypts are left as they are and named,
+    and then the command fails.
     """
     total = 0
-    try:
-        for changed in reencryption.reencrypt(batch):
-            total += changed
-            if changed:
-                click.echo(f"re-encrypted {total} rows so far", err=True)
-            time.sleep(pause)
-    except Undecryptable as error:
-        raise click.ClickException(f"{error}; {total} rows were re-encrypted before") from None
+    for changed in reencryption.reencrypt(batch):
+        total += changed
+        if changed:
+            click.echo(f"re-encrypted {total} rows so far", err=True)
+        time.sleep(pause)
     click.echo(f"re-encrypted {total} rows")
+    if unreadable := _name(reencryption.find_unreadable()):
+        raise click.ClickException(f"{unreadable} rows cannot be decrypted and were left as they are")
 
 
 @key_commands.command("check")
@@ -96,15 +98,29 @@ def reencrypt(batch: int, pause: float) -> None:
 def check_keys() -> None:
     """Count the encrypted rows of each field key.
 
-    The command fails if rows need a key that is not in FIELD_ENCRYPTION_KEYS. Before you remove an old key, run it
-    without that key.
+    The command fails if rows need a key that is not in FIELD_ENCRYPTION_KEYS. It fails too if rows cannot be decrypted
+    for another reason, and names them. Before you remove an old key, run it without that key.
     """
     uses = reencryption.count_rows()
     for number, use in enumerate(uses):
         state = "encrypts" if number == 0 else "decrypts" if use.is_configured else "missing"
         click.echo(f"{use.key_id.hex()}  {state}  {use.users} users, {use.signing_keys} signing keys")
-    if missing := sum(use.rows for use in uses if not use.is_configured):
-        raise click.ClickException(f"{missing} rows need a key that is not configured")
+    broken = _name(row for row in reencryption.find_unreadable() if not row.needs_missing_key)
+    missing = sum(use.rows for use in uses if not use.is_configured)
+    problems = {"need a key that is not configured": missing, "were changed or moved": broken}
+    if any(problems.values()):
+        raise click.ClickException("; ".join(f"{count} rows {problem}" for problem, count in problems.items() if count))
+
+
+def _name(rows: Iterable[reencryption.Unreadable]) -> int:
+    """Print the first rows that cannot be decrypted to stderr; return the number of all."""
+    count = 0
+    for count, row in enumerate(rows, start=1):
+        if count <= _MAX_NAMED:
+            click.echo(f"{row.name}: {row.cause}", err=True)
+    if count > _MAX_NAMED:
+        click.echo(f"... and {count - _MAX_NAMED} more", err=True)
+    return count
 
 
 def _algorithm() -> str:

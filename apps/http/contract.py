@@ -10,6 +10,7 @@ from apps.errors import (
     BodyTooLarge,
     CsrfFailed,
     DatabaseUnavailable,
+    DataUnreadable,
     Forbidden,
     FreshTokenRequired,
     InsufficientScope,
@@ -79,10 +80,10 @@ class Contract:
         """The declared errors and those that the other fields imply, sorted by status."""
         implied: list[tuple[bool, tuple[type[ApiError], ...]]] = [
             (True, (DatabaseUnavailable, SecondProcess, ApiError)),
-            (self.token is not None, (MissingToken, InvalidToken)),
+            (self.token is not None, (MissingToken, InvalidToken, DataUnreadable)),
             (self.token is not None and cookies.is_on(), (CsrfFailed,)),
             (self.policy in (Policy.SELF_OR_ADMIN, Policy.ADMIN), (Forbidden,)),
-            (self.policy is Policy.CLIENT, (InvalidClient, InsufficientScope)),
+            (self.policy is Policy.CLIENT, (InvalidClient, InsufficientScope, DataUnreadable)),
             (self.is_fresh, (FreshTokenRequired,)),
             (self.form is not None, (InvalidBody, BodyTooLarge, UnsupportedMediaType)),
             (self.query is not None, (InvalidBody,)),

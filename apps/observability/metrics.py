@@ -28,6 +28,7 @@ from apps.observability.request_labels import request_labels
 from apps.security.password_hash import HashObserver
 
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # read by prometheus_client: with it, processes count in files of that folder
+_ENCRYPTED_FIELDS = ("mobile", "signing key")  # the labels of their metric, which exist before the first failure
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 
@@ -65,6 +66,12 @@ class Metrics:
             ("kind",),
             registry=registry,
         )
+        self.unreadable_fields = Counter(
+            "gatehouse_unreadable_fields",
+            "Reads of encrypted fields that could not be decrypted.",
+            ("field",),
+            registry=registry,
+        )
         self.hash_queue = self._gauge("gatehouse_password_hash_queue", "Password hashes that wait in the queue.")
         self.open_breakers = self._gauge("gatehouse_cache_breaker_open", "Processes that run without Redis.")
         self.connections = self._gauge("gatehouse_database_connections_in_use", "Pooled connections in use.")
@@ -86,6 +93,8 @@ def init_app(app: Flask) -> None:
     app.wsgi_app = measure_requests(app.wsgi_app, metrics)  # type: ignore[method-assign,assignment]
     app.extensions["hashing"].observer = MeasuredHashes(metrics)
     measure_cache(app.extensions["cache"], metrics)
+    unreadable = {field: metrics.unreadable_fields.labels(field) for field in _ENCRYPTED_FIELDS}
+    app.extensions["unreadable_fields"].on_read = lambda field: unreadable[field].inc()
     app.extensions["limits"].on_removed = metrics.values_removed.labels("counter").inc
     with app.app_context():
         measure_pool(db.engine, metrics)

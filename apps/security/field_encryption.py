@@ -19,6 +19,7 @@ from apps.config import settings
 from apps.utils.phone import normalise
 
 _VERSION = b"\x01"
+_MIN_LENGTH = 1 + 4 + 12 + 16  # version, key id, nonce, tag
 
 
 class Undecryptable(Exception):
@@ -51,6 +52,16 @@ def _decrypt(cipher: AESGCM, blob: bytes, context: str) -> str:
 def is_current(blob: bytes) -> bool:
     """Return True if `blob` was encrypted with the first configured key."""
     return blob[:1] == _VERSION and key_id(blob) == key_ids()[0]
+
+
+def is_whole(blob: bytes) -> bool:
+    """Return True if `blob` has the format of `encrypt`, as far as this can be seen without its key."""
+    return blob[:1] == _VERSION and len(blob) >= _MIN_LENGTH
+
+
+def needs_missing_key(blob: bytes) -> bool:
+    """Return True if `blob` is whole, and its key is not configured."""
+    return is_whole(blob) and key_id(blob) not in key_ids()
 
 
 def key_id(blob: bytes) -> bytes:

@@ -25,6 +25,7 @@ from apps.models import AuditHead, SigningKey
 from apps.models.key import private_key_context
 from apps.security import field_encryption, jwk
 from apps.services.audit import record
+from apps.services.unreadable_field import audit_unreadable, note_unreadable
 from apps.utils import clock
 
 logger = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class KeyRing:
     schedule: Schedule
     verifying: dict[str, Key]
     read_at: float  # by the monotonic clock
+    unreadable: frozenset[str] = frozenset()  # ids of keys that cannot be decrypted
 
     @property
     def signing(self) -> Key | None:
@@ -89,6 +91,11 @@ def verification_key(kid: str) -> Key | None:
     if kid not in ring.verifying:
         ring = _ring(max_age=_UNKNOWN_KID_INTERVAL)
     return ring.verifying.get(kid)
+
+
+def is_unreadable(kid: str) -> bool:
+    """Return True if the key with this id exists but cannot be decrypted, so its tokens can be neither good nor bad."""
+    return kid in _ring().unreadable
 
 
 def public_jwks() -> list[dict[str, Any]]:
@@ -183,19 +190,20 @@ def _read_ring(last_good: KeyRing) -> KeyRing:
             raise
         extra = {"event": "keys.unread", "cause": str(error) or repr(error)}
         logger.warning("signing keys not reloaded: this process keeps using the keys it read before", extra=extra)
-        return KeyRing(last_good.schedule, last_good.verifying, time.monotonic())
-    keys = {row.kid: key for row in rows if (key := last_good.verifying.get(row.kid) or _decrypt(row))}
-    return KeyRing(_schedule(rows), keys, time.monotonic())
+        return KeyRing(last_good.schedule, last_good.verifying, time.monotonic(), last_good.unreadable)
+    keys = {row.kid: key for row in rows if (key := last_good.verifying.get(row.kid) or _decrypt(row, last_good))}
+    return KeyRing(_schedule(rows), keys, time.monotonic(), frozenset(row.kid for row in rows) - keys.keys())
 
 
-def _decrypt(row: SigningKey) -> Key | None:
+def _decrypt(row: SigningKey, last: KeyRing) -> Key | None:
     """Return the key, or None if it cannot be decrypted or parsed, so that the other keys stay usable."""
     try:
         private_key = jwk.from_text(field_encryption.decrypt(row.private_key_ciphertext, private_key_context(row.kid)))
         return Key(row.kid, row.algorithm, private_key, jwk.to_public_jwk(private_key, row.algorithm))
     except (field_encryption.Undecryptable, ValueError, TypeError) as error:
-        extra = {"event": "keys.unread", "kid": row.kid, "cause": str(error)}
-        logger.warning("signing key unreadable: this process neither signs nor verifies with it", extra=extra)
+        if row.kid not in last.unreadable:  # once, not at every reload
+            note_unreadable("signing key", row.kid, error)
+            audit_unreadable("key.unreadable", row.kid, kid=row.kid)
         return None
 
 

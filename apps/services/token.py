@@ -22,13 +22,13 @@ from flask_jwt_extended.exceptions import JWTExtendedException
 from jwt.algorithms import HMACAlgorithm
 
 from apps.config import settings
-from apps.errors import InvalidToken
+from apps.errors import DataUnreadable, InvalidToken
 from apps.extensions import jwt
 from apps.models import Session
 from apps.security.token_cache import TokenCache, Verified
 from apps.services import session as session_service
 from apps.services.identity_cache import CachedSession, Identity, find_identity
-from apps.services.key import Key, require_signing_key, signing_key, verification_key
+from apps.services.key import Key, is_unreadable, require_signing_key, signing_key, verification_key
 from apps.utils import clock
 from apps.utils.ids import MAX_ID
 
@@ -231,6 +231,8 @@ def _named_key(header: dict[str, Any]) -> Key:
     """Return the key that the header names, of any algorithm: keys keep verifying after JWT_ALGORITHM changed (T12)."""
     kid = header.get("kid")
     key = verification_key(kid) if isinstance(kid, str) else None
+    if key is None and isinstance(kid, str) and is_unreadable(kid):
+        raise DataUnreadable  # a 401 would end a session whose token may be good
     if key is None:
         raise pyjwt.InvalidTokenError("unknown or retired key")
     return key

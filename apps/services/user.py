@@ -8,6 +8,7 @@ from apps.database.transaction import transactional, violates
 from apps.errors import Forbidden, UsernameTaken
 from apps.extensions import db
 from apps.models import User
+from apps.security.field_encryption import Undecryptable
 from apps.services.account import IfMatch, Requester, lock_user, lock_user_for_deactivation, read_user, require_fresh
 from apps.services.audit import record
 from apps.services.identity_cache import cache_new
@@ -16,6 +17,7 @@ from apps.services.login import Login
 from apps.services.login_attempt import delete_attempts
 from apps.services.password import hash_new_password, is_current_password
 from apps.services.session import open_session, revoke_sessions
+from apps.services.unreadable_field import refusal_of
 from apps.utils import username as usernames
 from apps.utils.device import Device
 
@@ -48,6 +50,7 @@ def update_user(
     """Change the given fields; None leaves a field alone. A new password ends all sessions but the requester's.
 
     Raises `UserNotFound`, `UsernameTaken`, `WeakPassword`, `StaleVersion`, `TooManyRequests`, `Overloaded`;
+    `DataUnreadable` if the mobile number cannot be decrypted, and no new one is given;
     `FreshTokenRequired` for a new password or mobile number without a fresh login; `Forbidden` for a new password of
     another user (ASVS 6.4.6: an admin does not know the passwords of others).
     """
@@ -59,7 +62,12 @@ def update_user(
                 raise Forbidden
             require_fresh(requester)
             hashed = hash_new_password(password, username or before.username)
-    return _update(user_id, requester, if_match, username=username, hashed=hashed, mobile=mobile, age=age, birth=birth)
+    try:
+        return _update(
+            user_id, requester, if_match, username=username, hashed=hashed, mobile=mobile, age=age, birth=birth
+        )
+    except Undecryptable as error:
+        raise refusal_of(user_id, error) from None
 
 
 @transactional
@@ -125,6 +133,8 @@ def _update(
     birth: datetime | None,
 ) -> User:
     user = lock_user(user_id, requester, if_match)
+    if mobile is None:
+        _ = user.mobile  # raises `Undecryptable` before anything is changed: the answer needs it
     before = _facts(user)
     if username is not None:
         _set_username(user, username)

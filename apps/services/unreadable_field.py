@@ -1,0 +1,81 @@
+"""Encrypted fields that cannot be decrypted: the row was changed or swapped, or its key is not configured.
+
+Each attempt to read one is logged, without a traceback, and counted. A request that needs the field is refused, and the
+audit gets one event an hour and row.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+
+import msgspec
+from cachetools import TTLCache
+from flask import Flask, current_app
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+
+from apps.database.transaction import transactional
+from apps.errors import DatabaseUnavailable, DataUnreadable
+from apps.extensions import db
+from apps.models import AuditEvent, AuditHead
+from apps.security.field_encryption import Undecryptable
+from apps.services.audit import record
+from apps.utils import clock
+
+logger = logging.getLogger(__name__)
+
+_AUDIT_INTERVAL = timedelta(hours=1)
+
+
+class UnreadableFields:
+    """What a process knows of unreadable fields. Metrics replace `on_read`, which gets the name of the field."""
+
+    def __init__(self) -> None:
+        self.on_read: Callable[[str], None] = lambda _field: None
+        # Rows that need no look at the audit now. Threads may race for it: the audit itself decides.
+        self.audited: TTLCache[str | int, bool] = TTLCache(10_000, _AUDIT_INTERVAL.total_seconds())
+
+
+def init_app(app: Flask) -> None:
+    """Give `app` its record of unreadable fields."""
+    app.extensions["unreadable_fields"] = UnreadableFields()
+
+
+def note_unreadable(field: str, owner: str | int, error: Undecryptable | ValueError | TypeError) -> None:
+    """Log and count that `field` of `owner`, the id of its row, could not be decrypted."""
+    fields: UnreadableFields = current_app.extensions["unreadable_fields"]
+    fields.on_read(field)
+    extra = {"event": "field.unreadable", "field": field, "owner": owner, "cause": str(error)}
+    logger.error("encrypted field cannot be decrypted: run `manage.py keys check`", extra=extra)
+
+
+def refusal_of(user_id: int, error: Undecryptable) -> DataUnreadable:
+    """Return the error for a request that needs the mobile number of a user; log, count and audit it.
+
+    Call it outside of a transaction, whose rollback would take the audit event with it.
+    """
+    note_unreadable("mobile", user_id, error)
+    audit_unreadable("user.unreadable", user_id, field="mobile")
+    return DataUnreadable()
+
+
+def audit_unreadable(event: str, owner: str | int, **detail: str) -> None:
+    """Audit an unreadable field of `owner`, a user's id or a key's, once an hour over all processes."""
+    fields: UnreadableFields = current_app.extensions["unreadable_fields"]
+    if owner in fields.audited:
+        return
+    try:
+        _record_once(event, owner if isinstance(owner, int) else None, detail)
+        fields.audited[owner] = True
+    except (SQLAlchemyError, DatabaseUnavailable) as failure:  # a read from the cache needs no database
+        extra = {"event": "audit.unwritten", "cause": type(failure).__name__}
+        logger.warning("unreadable field not audited: the database does not answer", extra=extra)
+
+
+@transactional
+def _record_once(event: str, user_id: int | None, detail: Mapping[str, str]) -> None:
+    db.session.get_one(AuditHead, 1, with_for_update=True)  # so that no other process adds an event meanwhile
+    since, text = clock.now() - _AUDIT_INTERVAL, msgspec.json.encode(detail, order="sorted").decode()
+    same = select(AuditEvent.id).where(AuditEvent.subject_id == user_id, AuditEvent.event == event)
+    if db.session.scalar(same.where(AuditEvent.detail == text, AuditEvent.time > since).limit(1)) is None:
+        record(event, user_id, outcome="failure", **detail)
