@@ -60,6 +60,7 @@ TOPICS = {
     "stems": "this file",
     "tour": "docs/tour.md",
     # files and programs outside of apps/
+    "browser_client": "docs/examples/browser_client.ts",
     "env_file": "deploy/gatehouse.env.example",
     "files": "the files of deploy/",
     "galera": "a cluster of MariaDB",
