@@ -122,11 +122,14 @@ def serve(host: str, port: int, workers: int, threads: int) -> None:
 
     sys.path.insert(0, str(ROOT))
     os.chdir(ROOT)
+    logs.configure(settings())  # on stdout, like the workers
     with listener, _shared_metrics():
         options = Options(listener, os.getpid(), workers, threads, _worker_environment(workers, threads))
         logger.info("listening", extra={"event": "serve.start", "url": _url(host, listener.getsockname()[1])})
         try:
-            Supervisor(functools.partial(run_worker, options), workers, listener).run()
+            # Without Redis, only one process may serve (R6).
+            work, may_overlap = functools.partial(run_worker, options), bool(settings().REDIS_URL)
+            Supervisor(work, workers, listener, may_overlap=may_overlap).run()
         except NoWorkerStarts:
             raise click.ClickException("no worker starts; the lines above say why") from None
 

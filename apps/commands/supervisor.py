@@ -68,12 +68,13 @@ class Supervisor:
     """Keeps `count` processes running that call `work`. SIGHUP replaces them, SIGTERM and Ctrl-C end them.
 
     `listener` is the socket that the workers accept from. It stays open while a worker is replaced, so that
-    connections wait for the next one.
+    connections wait for the next one. `may_overlap` says whether an old worker may serve beside its replacement.
     """
 
-    def __init__(self, work: Work, count: int, listener: socket.socket) -> None:
+    def __init__(self, work: Work, count: int, listener: socket.socket, *, may_overlap: bool) -> None:
         self._work = work
         self._listener = listener
+        self._may_overlap = may_overlap
         self._slots = [Slot(number) for number in range(1, count + 1)]
         self._to_replace: list[Slot] = []
         self._is_stopping = False
@@ -106,15 +107,29 @@ class Supervisor:
     def _start_due(self) -> None:
         """Start the workers that are missing; of those to replace one at a time, because a start takes memory."""
         now = time.monotonic()
-        for slot in self._slots:
-            if not slot.serving and slot.start_at <= now:
+        for slot in self._empty_slots():
+            if slot.start_at <= now:
                 self._start(slot)
         if self._to_replace and all(worker.is_ready for slot in self._slots for worker in slot.serving):
-            self._start(self._to_replace.pop(0))
+            self._replace(self._to_replace.pop(0))
         for worker in self._all():
             if worker.leave_at is not None and worker.leave_at <= now:
                 worker.send(worker.next_signal)
                 worker.leave_at, worker.next_signal = now + STOP_TIMEOUT, signal.SIGKILL
+
+    def _empty_slots(self) -> list[Slot]:
+        return [slot for slot in self._slots if not (slot.serving if self._may_overlap else slot.workers)]
+
+    def _replace(self, slot: Slot) -> None:
+        if self._may_overlap:
+            self._start(slot)  # `_on_ready` ends the old worker
+        else:
+            self._retire(slot.serving)  # when it has ended, `_start_due` fills the slot
+
+    def _retire(self, workers: list[Worker]) -> None:
+        for worker in workers:
+            worker.send(DRAIN_SIGNAL)
+            worker.leave_at = time.monotonic() + _DRAIN_TIME
 
     def _start(self, slot: Slot) -> None:
         receiver, sender = _fork.Pipe(duplex=False)
@@ -134,6 +149,8 @@ class Supervisor:
         happened = wait([wakeup, *workers, *starting], timeout=self._seconds())
         with contextlib.suppress(BlockingIOError):
             os.read(wakeup, 4096)
+        if self._is_stopping:
+            return
         for which in happened:
             if which in starting:
                 self._on_ready(starting[which])
@@ -143,7 +160,7 @@ class Supervisor:
 
     def _seconds(self) -> float | None:
         times = [worker.leave_at for worker in self._all() if worker.leave_at is not None]
-        times += [slot.start_at for slot in self._slots if not slot.serving]
+        times += [slot.start_at for slot in self._empty_slots()]
         return max(min(times) - time.monotonic(), 0) if times else None
 
     def _on_ready(self, worker: Worker) -> None:
@@ -154,10 +171,7 @@ class Supervisor:
         worker.is_ready = True
         worker.slot.failed_starts = 0
         logger.info("worker ready", extra={"event": "worker.ready", "process_id": worker.process.pid})
-        for other in worker.slot.serving:
-            if other is not worker:
-                other.send(DRAIN_SIGNAL)
-                other.leave_at = time.monotonic() + _DRAIN_TIME
+        self._retire([other for other in worker.slot.serving if other is not worker])
 
     def _on_end(self, worker: Worker) -> None:
         slot = worker.slot

@@ -24,6 +24,7 @@ from apps.config import settings
 from tests.faults import wait_until
 from tests.faults.bench.stores import children
 from tests.support import live
+from tests.support.people import sign_up_body
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -38,9 +39,10 @@ def server(app: Flask, tmp_path: Path) -> Iterator[live.Live]:
 
 
 class Load:
-    """Clients that ask `/healthz` until the block ends: each on one kept connection, or on a new one each time."""
+    """Clients that send requests until the block ends: each on one kept connection, or on a new one each time."""
 
-    def __init__(self, server: live.Live, clients: int = 4) -> None:
+    def __init__(self, server: live.Live, clients: int = 4, path: str = "/healthz") -> None:
+        self.path = path
         self.port = int(server.url.rpartition(":")[2])
         self.outcomes: Counter[str] = Counter()
         self.stop = threading.Event()
@@ -60,7 +62,7 @@ class Load:
         connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
         while not self.stop.is_set():
             try:
-                connection.request("GET", "/healthz")
+                connection.request("GET", self.path)
                 response = connection.getresponse()
                 response.read()
                 self.outcomes[str(response.status)] += 1
@@ -107,6 +109,20 @@ def test_hup_replaces_the_workers_and_fails_no_request(server: live.Live) -> Non
     assert len(set(children(server.process.pid)) - old) == 2
 
 
+def test_hup_without_redis_ends_the_old_worker_first(tmp_path: Path) -> None:
+    """V11, R6: connections wait meanwhile, and none gets 503."""
+    with live.live_server(tmp_path, "serve", "--threads=2") as server:
+        server.send("POST", "/api/v1/users/", sign_up_body())
+        old = children(server.process.pid)
+        with Load(server, path="/readyz") as load:
+            server.process.send_signal(signal.SIGHUP)
+            wait_until(lambda: server.log.count("worker.ready") == 2, 60)
+            before = load.outcomes["200"]
+            wait_until(lambda: load.outcomes["200"] > before + 20, 30)
+        assert not set(old) & set(children(server.process.pid))
+    assert load.failed == 0, load.outcomes
+
+
 @pytest.mark.stores("postgresql")
 def test_after_hup_with_a_wrong_setting_the_old_workers_go_on(server: live.Live) -> None:
     """V11: the reason is printed."""
@@ -142,7 +158,7 @@ def supervised(work: Callable[[Connection], None], count: int, monkeypatch: pyte
     handlers = {number: signal.getsignal(number) for number in supervisor._SIGNALS}
     try:
         with socket.create_server(("127.0.0.1", 0)) as listener:
-            yield Supervisor(work, count, listener).run
+            yield Supervisor(work, count, listener, may_overlap=True).run
     finally:
         signal.set_wakeup_fd(-1)
         for number, handler in handlers.items():

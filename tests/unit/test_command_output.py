@@ -78,5 +78,7 @@ def stdout_of(command: str, folder: Path) -> Iterator[Path]:
 def test_a_server_logs_on_stdout(tmp_path: Path, command: str) -> None:
     """L2."""
     with stdout_of(command, tmp_path) as stdout:
-        lines = [json.loads(line) for line in stdout.read_text().splitlines() if line.startswith("{")]
-    assert {(line["event"], line["route"]) for line in lines} == {("request", "/readyz")}
+        lines = [json.loads(line) for line in stdout.read_text().splitlines()]
+    requests = [line for line in lines if line["event"] == "request"]
+    assert {line["route"] for line in requests} == {"/readyz"}
+    assert {line["event"] for line in lines} <= {"request", "serve.start", "worker.ready"}

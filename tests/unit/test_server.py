@@ -1,6 +1,7 @@
 """What `run` and `serve` tell at the start, and the address that they print."""
 
 import errno
+import json
 import os
 import socket
 import subprocess
@@ -45,6 +46,15 @@ def test_the_front_page_of_development_leads_to_the_documentation_that_run_print
         assert get(running.url, "/") == (303, "/api/v1/docs")
         assert get(running.url, "/api/v1/docs")[0] == 200
         assert f"Documentation: {running.url}/api/v1/docs\n" in running.log
+
+
+def test_serve_prints_only_log_lines(tmp_path: Path) -> None:
+    """No warning about the number of threads, which is the service's own."""
+    with live.live_server(tmp_path, "serve", "--threads=64") as running:
+        pass
+    lines = [json.loads(line) for line in running.log.splitlines()]
+    assert {line["event"] for line in lines} == {"serve.start", "worker.ready", "request"}
+    assert lines[0]["url"] == running.url
 
 
 def test_production_has_no_front_page() -> None:
