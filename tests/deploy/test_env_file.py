@@ -28,7 +28,10 @@ def filled_in(tmp_path: Path) -> dict[str, str]:
         ("JWT_SECRET_KEY=''", f"JWT_SECRET_KEY='{key}+/='"),
         ("INDEX_KEY=''", f"INDEX_KEY='{index}'"),
         ('[""]', f'["{field}"]'),
-        ("postgresql://gatehouse:PASSWORD@database/gatehouse", f"sqlite:///{tmp_path}/a.sqlite3?timeout=9&mode=rwc"),
+        (
+            "postgresql://gatehouse:PASSWORD@database/gatehouse",
+            f"sqlite:///{tmp_path}/a.sqlite3?timeout=9&cached_statements=64",
+        ),
         ("redis://cache:6379/0", "redis://127.0.0.1:1/0"),
     ):
         assert before in text
@@ -36,7 +39,7 @@ def filled_in(tmp_path: Path) -> dict[str, str]:
     (tmp_path / "gatehouse.env").write_text(text)
     return {
         "GATEHOUSE_PROFILE": "production",
-        "DATABASE_URL": f"sqlite:///{tmp_path}/a.sqlite3?timeout=9&mode=rwc",
+        "DATABASE_URL": f"sqlite:///{tmp_path}/a.sqlite3?timeout=9&cached_statements=64",
         "REDIS_URL": "redis://127.0.0.1:1/0",
         "GATEHOUSE_JWT_SECRET_KEY": f"{key}+/=",
         "GATEHOUSE_FIELD_ENCRYPTION_KEYS": f'["{field}"]',
