@@ -71,8 +71,8 @@ http {{
 class Machine:
     """A folder that stands for the root of a Debian, with a PostgreSQL that checks passwords."""
 
-    def __init__(self, folder: Path, postgresql: Server) -> None:
-        self.folder, self.postgresql = folder, postgresql
+    def __init__(self, folder: Path, postgresql: Server, nginx: str) -> None:
+        self.folder, self.postgresql, self.nginx = folder, postgresql, nginx
         self.redis, self.plain, self.tls, *self.ports = (live.free_port() for _ in range(5))
         for name in ("etc/redis", "etc/nginx/conf.d", "etc/nginx/sites-enabled", "etc/systemd/system"):
             (folder / name).mkdir(parents=True)
@@ -132,7 +132,7 @@ class Machine:
         """Run commands in bash and return what they print; the servers that they start run until the end."""
         environ = live.unconfigured() | {
             "MACHINE": str(self.folder),
-            "NGINX": programs.skip_unless_installed("nginx"),
+            "NGINX": self.nginx,
             "PATH": f"{self.postgresql.programs}:{os.environ['PATH']}",
             "PGHOST": str(self.postgresql.folder.parent),
             "PGUSER": "postgres",
@@ -171,8 +171,11 @@ def postgresql_with_passwords(home: servers.Home) -> Iterator[Server]:
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[Machine]:
+    nginx = programs.skip_unless_installed("nginx")
+    if not shutil.which("redis-server"):
+        pytest.skip("no redis-server here")
     with servers_home() as home, postgresql_with_passwords(home) as postgresql:
-        machine = Machine(tmp_path, postgresql)
+        machine = Machine(tmp_path, postgresql, nginx)
         try:
             yield machine
         finally:
