@@ -294,6 +294,25 @@ def test_a_signing_key_that_cannot_be_decrypted_ends_no_session(
         wait_until(lambda: client.get("/api/v1/users/", headers=bearer(alice.access_token)).status_code == 200)
 
 
+@pytest.mark.stores("postgresql", "mariadb")
+@pytest.mark.settings(JWT_ALGORITHM="EdDSA", JWT_KEYS_RELOAD=0.1)
+def test_a_signing_key_that_is_lost_for_good_is_replaced(app: Flask, people: People, database_url: str) -> None:
+    """D4: logins succeed again after a rotation, and the old tokens get 401 once the key is retired."""
+    lost = rotate(app)
+    alice = people.sign_up()
+    store_key(app, lost, b"")
+    options = {"JWT_ALGORITHM": "EdDSA", "JWT_KEYS_RELOAD": 0.1}
+    with stores.application(database_url, settings(app).REDIS_URL, **options) as other:
+        client = other.test_client()
+        assert refusal(client.get("/api/v1/users/", headers=bearer(alice.access_token))) == REFUSED
+        rotate(app)
+        again = People(client).log_in(alice.username)
+        assert again.get("/users/").status_code == 200
+        command(app, "keys", "retire", lost, "--force")
+        wait_until(lambda: again.get("/users/", token=alice.access_token).status_code == 401)
+        assert again.get("/users/").status_code == 200
+
+
 def store_key(app: Flask, kid: str, blob: bytes) -> None:
     with app.app_context():
         statement = text("UPDATE signing_keys SET private_key_ciphertext = :blob WHERE kid = :kid")
