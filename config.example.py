@@ -52,9 +52,17 @@ FIELD_INDEX_KEY = "change-me: the output of `openssl rand -base64 32`"
 # A refresh also returns a new refresh token and retires the old one (RFC 9700, 4.14.2).
 # JWT_REFRESH_ROTATION = True
 
-# Time in which a retired refresh token gets its own successor again, in case an answer was lost. Later use ends
-# the session. From 0 s to 60 s.
+# When the refresh token that was retired last gets its own successor again, in case an answer was lost. grace:
+# during REFRESH_REUSE_GRACE. until_successor_used: also later, for REFRESH_REUSE_WINDOW, until the successor
+# was refreshed with, and from the User-Agent that got it. Any other use ends the session. docs/security.md says
+# what the later use costs. One of until_successor_used, grace.
+# REFRESH_REUSE = "until_successor_used"
+
+# Time in which a retired refresh token gets its own successor again, from any User-Agent. From 0 s to 60 s.
 # REFRESH_REUSE_GRACE = timedelta(seconds=10)
+
+# Time for until_successor_used, from the refresh on. From 0 s to 30 d.
+# REFRESH_REUSE_WINDOW = timedelta(days=1)
 
 # Maximum lifetime of a session, regardless of refreshes. From 1 s to 3650 d.
 # SESSION_LIFETIME = timedelta(days=90)

@@ -114,15 +114,28 @@ class BaseConfig:
     JWT_REFRESH_ROTATION: Annotated[
         bool, Setting("A refresh also returns a new refresh token and retires the old one (RFC 9700, 4.14.2).")
     ] = False
+    REFRESH_REUSE: Annotated[
+        str,
+        Setting(
+            "When the refresh token that was retired last gets its own successor again, in case an answer was lost. "
+            "grace: during REFRESH_REUSE_GRACE. until_successor_used: also later, for REFRESH_REUSE_WINDOW, until the "
+            "successor was refreshed with, and from the User-Agent that got it. Any other use ends the session. "
+            "docs/security.md says what the later use costs.",
+            choices=("until_successor_used", "grace"),
+        ),
+    ] = "until_successor_used"
     REFRESH_REUSE_GRACE: Annotated[
         timedelta,
         Setting(
-            "Time in which a retired refresh token gets its own successor again, in case an answer was lost. Later use "
-            "ends the session.",
+            "Time in which a retired refresh token gets its own successor again, from any User-Agent.",
             timedelta(0),
             timedelta(minutes=1),
         ),
     ] = timedelta(seconds=10)
+    REFRESH_REUSE_WINDOW: Annotated[
+        timedelta,
+        Setting("Time for until_successor_used, from the refresh on.", timedelta(0), timedelta(days=30)),
+    ] = timedelta(days=1)
     SESSION_LIFETIME: Annotated[
         timedelta,
         Setting(

@@ -5,6 +5,7 @@ from flask import Response
 from apps.api_v1.answers import RefreshAnswer, answer_tokens
 from apps.api_v1.blueprint import api_v1
 from apps.errors import NoSigningKey
+from apps.http.client_address import client_device
 from apps.http.contract import Policy
 from apps.http.endpoint import endpoint
 from apps.services import token as tokens
@@ -23,4 +24,4 @@ from apps.services.identity_cache import Identity
 )
 def refresh(identity: Identity) -> Response:
     """Get a new access token for a refresh token."""
-    return answer_tokens(RefreshAnswer(), identity.session.id, tokens.refresh(identity))
+    return answer_tokens(RefreshAnswer(), identity.session.id, tokens.refresh(identity, client_device().user_agent))

@@ -1,12 +1,18 @@
 """Sessions: a login of a user on a device, to which the tokens refer."""
 
 from datetime import datetime
+from typing import Literal
 
 from sqlalchemy import ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from apps.models.base import ExactString, Id, Model, UtcDateTime
+from apps.models.base import Digest, ExactString, Id, Model, UtcDateTime
 from apps.utils import clock
+
+# Why a client uses a refresh token that is not the session's current one.
+RetiredTokenUse = Literal[
+    "within_grace", "successor_unused", "successor_used", "grace_over", "window_over", "other_user_agent"
+]
 
 
 class Session(Model):
@@ -21,6 +27,7 @@ class Session(Model):
     user_agent: Mapped[str] = mapped_column(String(255))
     refresh_generation: Mapped[int] = mapped_column(default=0)  # of the current refresh token
     rotate_time: Mapped[datetime | None] = mapped_column(UtcDateTime)  # when a refresh issued that token
+    rotated_by: Mapped[bytes | None] = mapped_column(Digest)  # of the token's generation and the User-Agent that got it
     create_time: Mapped[datetime] = mapped_column(UtcDateTime, default=clock.now)
     last_used_time: Mapped[datetime] = mapped_column(UtcDateTime, default=clock.now)
     expire_time: Mapped[datetime] = mapped_column(UtcDateTime, index=True)  # of that token: the idle limit

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import prometheus_client
@@ -24,6 +24,7 @@ from sqlalchemy.pool import QueuePool
 from apps.cache.redis import RedisCache
 from apps.cache.store import Store
 from apps.extensions import db
+from apps.models.session import RetiredTokenUse
 from apps.observability.request_labels import request_labels
 from apps.security.password_hash import HashObserver
 
@@ -72,6 +73,11 @@ class Metrics:
             ("field",),
             registry=registry,
         )
+        self.retired_tokens = Counter(
+            "gatehouse_retired_refresh_tokens", "Uses of retired refresh tokens.", ("cause",), registry=registry
+        )
+        for cause in get_args(RetiredTokenUse):
+            self.retired_tokens.labels(cause)  # 0 from the start, so that an alert sees the first increase
         self.hash_queue = self._gauge("gatehouse_password_hash_queue", "Password hashes that wait in the queue.")
         self.open_breakers = self._gauge("gatehouse_cache_breaker_open", "Processes that run without Redis.")
         self.connections = self._gauge("gatehouse_database_connections_in_use", "Pooled connections in use.")

@@ -1,10 +1,12 @@
 """Sessions: opened by a login, renewed by a refresh, ended by a logout."""
 
+import hashlib
 import secrets
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Literal
 
+from flask import current_app
 from sqlalchemy import Select, delete, select
 
 from apps.config import settings
@@ -12,6 +14,7 @@ from apps.database.transaction import reading, transactional
 from apps.errors import InvalidToken, SessionNotFound
 from apps.extensions import db
 from apps.models import Session
+from apps.models.session import RetiredTokenUse
 from apps.services.audit import record
 from apps.services.identity_cache import KEEPS_CACHE, CachedSession, cache_changed
 from apps.utils import clock
@@ -52,14 +55,15 @@ def list_sessions(user_id: int) -> Sequence[Session]:
     return db.session.scalars(_live(user_id, clock.now())).all()
 
 
-def rotate(session_id: str, generation: int) -> Session:
+def rotate(session_id: str, generation: int, user_agent: str) -> Session:
     """Retire the refresh token of `generation` and return the session, which now promises the next one.
 
-    A token that was retired less than `REFRESH_REUSE_GRACE` ago gets the same successor again, never a sibling. Any
-    other use of a retired token means that two parties hold it, so the session ends (RFC 9700, 4.14.2). Raises
-    `InvalidToken`.
+    The token that was retired last may get the same successor again, never a sibling (`REFRESH_REUSE`). Any other use
+    of a retired token means that two parties hold it, so the session ends (RFC 9700, 4.14.2). Raises `InvalidToken`.
     """
-    session = _rotate(session_id, generation)
+    session, cause = _rotate(session_id, generation, user_agent)
+    if cause and (metrics := current_app.extensions.get("metrics")):
+        metrics.retired_tokens.labels(cause).inc()
     if session.revoke_time:  # raised here, after the commit: an error within would roll the revocation back
         raise InvalidToken
     return session
@@ -179,7 +183,8 @@ def _revoke(session: Session, reason: str) -> None:
 
 
 @transactional
-def _rotate(session_id: str, generation: int) -> Session:
+def _rotate(session_id: str, generation: int, user_agent: str) -> tuple[Session, RetiredTokenUse | None]:
+    """Return the session and, if the token is retired, why. The lock of the row decides which request is first."""
     session = db.session.get(Session, session_id, with_for_update=True)
     if session is None or session.revoke_time:
         raise InvalidToken
@@ -187,18 +192,39 @@ def _rotate(session_id: str, generation: int) -> Session:
     if generation == session.refresh_generation:
         session.refresh_generation += 1
         session.rotate_time = session.last_used_time = now
+        session.rotated_by = _mark_of(session.refresh_generation, user_agent)
         session.expire_time = _next_expiry(session, now)
-    elif not _is_within_grace(session, generation, now):
+        return session, None
+    cause = _why_retired(session, generation, user_agent, now)
+    if cause in ("within_grace", "successor_unused"):
+        record("refresh_token.retry", session.user_id, session=session.id, cause=cause)
+    else:
         _revoke(session, "refresh_token_reused")
-        record("refresh_token.reuse", session.user_id, outcome="failure", session=session.id)
-    return session
+        record("refresh_token.reuse", session.user_id, outcome="failure", session=session.id, cause=cause)
+    return session, cause
 
 
-def _is_within_grace(session: Session, generation: int, now: datetime) -> bool:
-    is_parent = generation == session.refresh_generation - 1
-    # abs: a clock that was set back, or another machine's that is behind, must not lengthen the grace.
-    is_recent = session.rotate_time is not None and abs(now - session.rotate_time) < settings().REFRESH_REUSE_GRACE
-    return is_parent and is_recent
+def _why_retired(session: Session, generation: int, user_agent: str, now: datetime) -> RetiredTokenUse:
+    """Return why a retired token is used. Only the parent of the current token has a successor that nobody used."""
+    if generation != session.refresh_generation - 1 or session.rotate_time is None:
+        return "successor_used"
+    age = abs(now - session.rotate_time)  # abs: a clock that was set back, or is behind, must not lengthen the time
+    if age < settings().REFRESH_REUSE_GRACE:
+        return "within_grace"
+    if settings().REFRESH_REUSE == "grace":
+        return "grace_over"
+    if age >= settings().REFRESH_REUSE_WINDOW:
+        return "window_over"
+    is_same = session.rotated_by and bytes(session.rotated_by) == _mark_of(session.refresh_generation, user_agent)
+    return "successor_unused" if is_same else "other_user_agent"
+
+
+def _mark_of(generation: int, user_agent: str) -> bytes:
+    """Return the digest that names the User-Agent of a refresh.
+
+    It includes the generation: a process of an earlier release rotates without changing the column.
+    """
+    return hashlib.sha256(f"{generation} {user_agent}".encode()).digest()
 
 
 @transactional

@@ -95,9 +95,10 @@ def issue_pair(session: Session) -> TokenPair:
     return _issue_pair(session, _issue_refresh_token(session), is_fresh=True)
 
 
-def refresh(identity: Identity) -> TokenPair:
+def refresh(identity: Identity, user_agent: str) -> TokenPair:
     """Return new tokens for the session of a refresh token. The access token is not fresh.
 
+    `user_agent` is that of the request: only the same one may repeat the refresh later (`REFRESH_REUSE`).
     Raises `InvalidToken`, `NoSigningKey`.
     """
     require_signing_key()
@@ -106,7 +107,7 @@ def refresh(identity: Identity) -> TokenPair:
             raise InvalidToken
         session_service.touch(identity.session)
         return _issue_pair(identity.session, None, is_fresh=False)
-    session = session_service.rotate(identity.session.id, identity.generation)
+    session = session_service.rotate(identity.session.id, identity.generation, user_agent)
     return _issue_pair(session, _issue_refresh_token(session), is_fresh=False)
 
 

@@ -118,7 +118,7 @@ ACTS: dict[str, tuple[Callable[[Cast], TestResponse], tuple[str, str, str | None
     ),
     "use a refresh token twice": (
         lambda cast: cast.reuse(),
-        ("refresh_token.reuse", "failure", "alice", {"session": "a session"}),
+        ("refresh_token.reuse", "failure", "alice", {"session": "a session", "cause": "grace_over"}),
     ),
     "revoke by a service": (
         lambda cast: cast.revoke(),
@@ -130,7 +130,9 @@ ACTS: dict[str, tuple[Callable[[Cast], TestResponse], tuple[str, str, str | None
     ),
 }
 
-pytestmark = pytest.mark.settings(JWT_REFRESH_ROTATION=True, REFRESH_REUSE_GRACE=0, FAILED_LOGIN_ALLOWANCE=100)
+pytestmark = pytest.mark.settings(
+    JWT_REFRESH_ROTATION=True, REFRESH_REUSE="grace", REFRESH_REUSE_GRACE=0, FAILED_LOGIN_ALLOWANCE=100
+)
 
 
 @pytest.fixture

@@ -133,7 +133,7 @@ def test_a_commit_that_fails_is_told_nowhere(app: Flask, people: People, lines: 
         assert db.session.scalar(text("SELECT count(*) FROM users")) == 1
 
 
-@pytest.mark.settings(JWT_REFRESH_ROTATION=True, REFRESH_REUSE_GRACE=0)
+@pytest.mark.settings(JWT_REFRESH_ROTATION=True, REFRESH_REUSE="grace", REFRESH_REUSE_GRACE=0)
 def test_no_secret_is_told(app: Flask, people: People, output: io.StringIO) -> None:
     """L1: right and wrong passwords, mobile numbers, tokens, and their stored forms."""
     passwords = ["canary password 1", "canary password 2", "canary password 3", "canary-mistyped"]

@@ -23,7 +23,7 @@ from tests.support.settings import change_settings
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
 REFUSED = (401, "invalid_token")
 REUSED = "refresh_token_reused"
-ROTATING: dict[str, Any] = {"JWT_REFRESH_ROTATION": True}
+ROTATING: dict[str, Any] = {"JWT_REFRESH_ROTATION": True, "REFRESH_REUSE": "grace"}
 
 
 def told(response: TestResponse) -> tuple[int, str | None]:

@@ -210,7 +210,7 @@ def test_the_tours_have_both_requests() -> None:
         (wrong_excerpts, "tour.md", "db.session.commit()", "db.session.flush()"),
         (wrong_excerpts, "tour.md", "cache_new(user, session)\n", "cache_new(session, user)\n"),
         (wrong_excerpts, "tour.zh-CN.md", "    session.refresh_generation += 1", "  session.refresh_generation += 1"),
-        (wrong_excerpts, "tour.md", "    ...\nelif not _is_within_grace", "elif not _is_within_grace"),
+        (wrong_excerpts, "tour.md", "    ...\n    return session, None", "    return session, None"),
         (wrong_excerpts, "tour.md", "    ...\nif not _has_our_claims", "if not _has_our_claims"),
         (wrong_excerpts, "cache.md", "`apps/services/session.py`, `_purge`", "`apps/services/session.py`, `_touch`"),
         (wrong_excerpts, "cache.md", "`apps/services/session.py`, `_purge`", "`apps/services/audit.py`, `_purge`"),
