@@ -14,6 +14,7 @@ def main() -> None:
     from apps import create_app
     from apps.commands import register_commands
     from apps.config import settings
+    from apps.database.revision import is_missing_schema, needed_revision
     from apps.errors import ApiError
     from apps.observability import logs
     from apps.settings.reader import InvalidSettings
@@ -31,8 +32,10 @@ def main() -> None:
         sys.exit(error.message)
     except (DBAPIError, PoolTimeoutError) as error:
         first_line = str(getattr(error, "orig", error)).partition("\n")[0]
-        cause = redact(first_line, secrets_of(settings(app)))
-        sys.exit(f"the database does not respond or has no tables yet (run `manage.py db upgrade`): {cause}")
+        problem = "does not respond"
+        if isinstance(error, DBAPIError) and is_missing_schema(error):
+            problem = f"has no tables or is not at migration {needed_revision()} (run `manage.py db upgrade`)"
+        sys.exit(f"the database {problem}: {redact(first_line, secrets_of(settings(app)))}")
 
 
 if __name__ == "__main__":

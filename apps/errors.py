@@ -233,6 +233,12 @@ class DatabaseUnavailable(Unavailable):
     message = "The service cannot reach its database. Try again in a moment."
 
 
+class DatabaseOutdated(DatabaseUnavailable):
+    """The database has no tables, or is at an older migration than this code needs."""
+
+    message = "The database of the service is not up to date. Its operator must run `manage.py db upgrade`."
+
+
 class SecondProcess(Unavailable):
     """Another process of this machine serves the same database; without Redis they would not share cache changes."""
 
@@ -241,14 +247,14 @@ class SecondProcess(Unavailable):
 
 
 class NotReady(Unavailable):
-    """The readiness probe failed: requests should go to another process. `fields` names what is down."""
+    """The readiness probe failed: requests should go to another process. `fields` names what is wrong."""
 
     type = "not_ready"
     message = "The service is not ready. Try again in a moment."
 
-    def __init__(self, answers: Mapping[str, bool]) -> None:
+    def __init__(self, problems: Mapping[str, str]) -> None:
         super().__init__()
-        self.fields = {name: ["Does not respond."] for name, responds in answers.items() if not responds}
+        self.fields = {part: [problem] for part, problem in problems.items()}
 
 
 class DataUnreadable(Unavailable):

@@ -7,7 +7,7 @@ from apps.config import settings
 from apps.errors import NotReady
 from apps.http.contract import Policy
 from apps.http.endpoint import endpoint
-from apps.services.health import dependencies
+from apps.services.health import problems
 from apps.utils.response import HttpResponse
 
 health = Blueprint("health", __name__)
@@ -37,7 +37,8 @@ def healthz() -> Response:
 @endpoint(policy=Policy.ANYONE, answer=ReadinessAnswer, errors=(NotReady,))
 def readyz() -> Response:
     """Check that the process can serve requests. 503 names what is missing."""
-    answers = dependencies()
-    if not (answers["database"] and (answers["cache"] or settings().REDIS_URL)):
-        raise NotReady(answers)  # without REDIS_URL, no cache means that another process holds its lock
-    return HttpResponse.success(ReadinessAnswer(**answers))
+    found = problems()
+    is_ready = not (set(found) - {"cache"} or ("cache" in found and not settings().REDIS_URL))
+    if not is_ready:
+        raise NotReady(found)  # without REDIS_URL, no cache means that another process holds its lock
+    return HttpResponse.success(ReadinessAnswer(database=True, cache="cache" not in found))

@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from ipaddress import ip_address
 from typing import Any
 
@@ -21,11 +21,15 @@ from werkzeug.serving import WSGIRequestHandler, is_running_from_reloader, run_s
 from apps.about import ROOT
 from apps.cache.single_process import SingleProcess
 from apps.config import settings
+from apps.database import revision
 from apps.database.engine import max_connections
 from apps.database.migrations import migrate_embedded
+from apps.errors import NoSigningKey
 from apps.extensions import db
 from apps.http.headers import HEADERS
 from apps.observability import logs
+from apps.services.health import find_revision
+from apps.services.key import require_signing_key
 from apps.settings.urls import redact, secrets_of
 
 logger = logging.getLogger(__name__)
@@ -85,6 +89,7 @@ def run(host: str, port: int, reload: bool) -> None:
         port = _free_port(host, port)
         click.echo(f"Documentation: {_url(host, port)}/api/v1/docs", err=True)
     migrate_embedded(app)
+    _warn_of_old_tables()
     logs.configure(settings(app))  # on stdout, like the workers of `serve`
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # process 1 of a container ignores it by default
     run_simple(host, port, app, threaded=True, use_reloader=reload, request_handler=QuietHandler)
@@ -116,7 +121,7 @@ def serve(host: str, port: int, workers: int, threads: int) -> None:
         )
     _warn_of_another_process(current_app._get_current_object())  # type: ignore[attr-defined]
     listener = _listen(host, port)
-    _warn_of_too_few_connections(workers)
+    _warn_of_database(workers)
     from apps.commands.supervisor import NoWorkerStarts, Supervisor
     from apps.commands.worker import Options, run_worker
 
@@ -184,22 +189,34 @@ def _warn_of_another_process(app: Flask) -> None:
         )
 
 
-def _warn_of_too_few_connections(workers: int) -> None:
-    wanted = workers * settings().DATABASE_POOL_SIZE
+def _warn_of_database(workers: int) -> None:
+    """Warn if the database is away, old or allows too few connections. The service starts: /readyz tells the same."""
     try:
         allowed = max_connections(db.engine)
-    except OperationalError as error:  # the database may start later; /readyz reports it
+        _warn_of_old_tables()
+    except OperationalError as error:
         cause = redact(str(error.orig).partition("\n")[0], secrets_of(settings()))
         click.echo(f"warning: the database does not respond yet: {cause}", err=True)
         return
     finally:
         db.engine.dispose()  # workers must not inherit a connection
+    wanted = workers * settings().DATABASE_POOL_SIZE
     if allowed is not None and wanted > allowed:
         click.echo(
             f"warning: {workers} workers x DATABASE_POOL_SIZE may open {wanted} connections, "
             f"but the database allows {allowed}",
             err=True,
         )
+
+
+def _warn_of_old_tables() -> None:
+    """Warn if a configured database is not migrated, or has no signing key. The workers migrate the embedded one."""
+    found = find_revision()
+    if problem := settings().DATABASE_URL and revision.problem_of(found):
+        click.echo(f"warning: the database is not ready. {problem}", err=True)
+    elif found:
+        with suppress(NoSigningKey):  # it is logged, with the command to run
+            require_signing_key()
 
 
 def _shared_metrics() -> AbstractContextManager[None]:

@@ -3,11 +3,13 @@
 import logging
 
 from flask import Flask, Response
-from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from werkzeug.exceptions import HTTPException
 
-from apps.errors import ApiError, BodyTooLarge, DatabaseUnavailable, NotFound
+from apps.database import revision
+from apps.errors import ApiError, BodyTooLarge, DatabaseOutdated, DatabaseUnavailable, NotFound
+from apps.services.health import find_revision
 from apps.utils.response import HttpResponse
 
 logger = logging.getLogger(__name__)
@@ -20,6 +22,7 @@ def register_errors(app: Flask) -> None:
     # PostgreSQL, for one, raises InternalError while it accepts no writes.
     for error in (OperationalError, InterfaceError, InternalError, PoolTimeoutError):
         app.register_error_handler(error, _answer_database)
+    app.register_error_handler(ProgrammingError, _answer_statement)
     app.register_error_handler(Exception, _answer_unexpected)
 
 
@@ -47,8 +50,22 @@ def _answer_http(error: HTTPException) -> Response:
 
 
 def _answer_database(error: DBAPIError | PoolTimeoutError) -> Response:
+    if isinstance(error, DBAPIError) and revision.is_missing_schema(error):
+        return _answer_outdated(error)
     logger.error("database unavailable", extra={"event": "database.unavailable", "cause": str(error)})
     return _answer(DatabaseUnavailable())
+
+
+def _answer_statement(error: ProgrammingError) -> Response:
+    return _answer_outdated(error) if revision.is_missing_schema(error) else _answer_unexpected(error)
+
+
+def _answer_outdated(error: DBAPIError) -> Response:
+    """Answer a request that needs a table or column of a later migration."""
+    found = {"revision": find_revision(), "needed": revision.needed_revision()}
+    extra = {"event": "database.outdated", "cause": str(error)} | found
+    logger.error("database not migrated: run `manage.py db upgrade`", extra=extra)
+    return _answer(DatabaseOutdated())
 
 
 def _answer_unexpected(error: Exception) -> Response:

@@ -75,6 +75,7 @@ def signing_key() -> Key:
     """Return the key that signs. Raises `NoSigningKey`."""
     key = _ring().signing or _ring(max_age=0).signing  # reload, so that the very first key is used at once
     if key is None:
+        logger.warning("no signing key: run `manage.py keys rotate`", extra={"event": "keys.missing"})
         raise NoSigningKey
     return key
 

@@ -123,8 +123,10 @@ def bound_problems(value: Any, setting: Setting) -> list[str]:
 
 def _check(name: str, value: Any, setting: Setting) -> list[str]:
     values = value if isinstance(value, tuple) else [value]
-    if any(isinstance(text, str) and _STRAY.search(text) for text in values):
-        return ["must not begin or end with a space, or contain a line break or another control character"]
+    for number, text in enumerate(values, start=1):
+        if isinstance(text, str) and _STRAY.search(text):
+            entry = f"entry {number} " if isinstance(value, tuple) else ""
+            return [f"{entry}must not begin or end with a space, or contain a line break or another control character"]
     if problems := bound_problems(value, setting):
         return problems
     if setting.choices and not (values and set(values) <= set(setting.choices)):

@@ -1,5 +1,6 @@
 """The commands of manage.py, and both servers as real processes."""
 
+import io
 import json
 import signal
 import socket
@@ -18,6 +19,7 @@ from sqlalchemy import text
 from apps import create_app
 from apps.about import ROOT
 from apps.commands import register_commands, server
+from apps.database.revision import needed_revision
 from apps.extensions import db
 from apps.http import openapi
 from tests.support import live
@@ -149,6 +151,64 @@ def test_serve_warns_of_more_connections_than_the_database_allows(
     result = invoke(app, "serve", "--port=0", f"--workers={workers}")
     assert result.exit_code == 0
     assert ("may open 6000 connections" in result.stderr) == is_warned
+
+
+@pytest.mark.stores("sqlite", "postgresql", "mariadb")
+def test_serve_names_the_migration_and_the_command_that_a_database_needs(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("apps.commands.supervisor.Supervisor.run", lambda self: None)
+    needed = needed_revision()
+    with app.app_context(), db.engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+    try:
+        said = invoke(app, "serve", "--port=0").stderr
+    finally:
+        with app.app_context(), db.engine.begin() as connection:
+            connection.execute(text("UPDATE alembic_version SET version_num = :needed"), {"needed": needed})
+    assert f"Is at migration 0001, needs {needed}. Run `manage.py db upgrade`." in said
+    assert "migration" not in invoke(app, "serve", "--port=0").stderr
+
+
+@pytest.mark.settings(JWT_ALGORITHM="ES256")
+@sqlite_alone
+def test_serve_names_the_command_that_makes_a_signing_key(
+    app: Flask, monkeypatch: pytest.MonkeyPatch, output: io.StringIO
+) -> None:
+    monkeypatch.setattr("apps.commands.supervisor.Supervisor.run", lambda self: None)
+    assert invoke(app, "serve", "--port=0").exit_code == 0
+    assert "run `manage.py keys rotate`" in output.getvalue()
+
+
+@sqlite_alone
+def test_serve_starts_while_the_database_is_away_and_shows_no_password(app: Flask, tmp_path: Path) -> None:
+    """S1, L1."""
+    live.checkout(tmp_path)
+    code = "from apps.commands import supervisor as s; s.Supervisor.run = lambda _: None; import manage; manage.main()"
+    url = "postgresql://gatehouse:S3cr%40tTail99@127.0.0.1:1/d"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "serve", "--port=0"],
+        cwd=tmp_path, env=live.unconfigured() | {"DATABASE_URL": url}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert "warning: the database does not respond yet: " in done.stderr
+    assert "Tail99" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("url", ["postgresql://u:S3cr%40tTail99@127.0.0.1:1/d", "sqlite:///empty.db"])
+def test_a_command_says_in_a_line_what_is_wrong_with_the_database(tmp_path: Path, url: str) -> None:
+    """L1."""
+    live.checkout(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "manage.py", "clients", "list"],
+        cwd=tmp_path, env=live.unconfigured() | {"DATABASE_URL": url}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith(
+        "the database does not respond" if "empty" not in url else "the database has no tables"
+    )
+    assert "Tail99" not in done.stderr
 
 
 def ask(url: str, token: str | None = None, body: Any = None) -> Any:
