@@ -20,9 +20,9 @@ import redis
 from redis.cluster import RedisCluster
 from redis.exceptions import NoScriptError
 
+from apps.cache.redis_client import FAILURES, connect, times_of
 from apps.cache.redis_pool import HeldConnections
 from apps.cache.redis_scripts import GET, PUT, Script
-from apps.cache.redis_url import FAILURES, connect, times_of
 
 logger = logging.getLogger(__name__)
 

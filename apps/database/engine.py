@@ -10,7 +10,7 @@ from sqlalchemy.engine import make_url
 def engine_settings(
     url: str, pool_size: int, timeout: timedelta, statement_timeout: timedelta
 ) -> tuple[str, dict[str, Any]]:
-    """Return a URL that `url.parse` returned, and the options of the engine.
+    """Return the URL and the options of the engine, for a checked DATABASE_URL (apps/settings/database_url.py).
 
     `timeout` limits the wait for a connection, `statement_timeout` a statement and its locks.
     """

@@ -20,7 +20,7 @@ from limits.storage import storage_from_string
 from limits.strategies import SlidingWindowCounterRateLimiter
 
 from apps.cache.probe import Probe
-from apps.cache.redis_url import FAILURES, no_retries, storage_url
+from apps.cache.redis_client import FAILURES, no_retries, storage_url
 from apps.config import settings
 from apps.errors import TooManyRequests
 from apps.rate_limits.memory import BoundedMemoryStorage

@@ -9,9 +9,8 @@ from sqlalchemy.engine import make_url
 
 from apps.cache.single_process import sqlite_file
 from apps.config import BaseConfig
-from apps.database import url
 from apps.database.sqlite_file import problem_of
-from apps.settings import origins
+from apps.settings import database_url, origins
 from apps.settings.embedded import make_folder
 from apps.settings.reader import PLACEHOLDER, declared
 from apps.utils import phone
@@ -107,7 +106,7 @@ def production_problems(settings: BaseConfig, *, published: type[BaseConfig], is
     `published` is the profile whose secrets are in the source code.
     """
     problems = _guessable_secrets(settings, published)
-    unreadable = url.unreadable_files(settings.DATABASE_URL) if settings.DATABASE_URL else []
+    unreadable = database_url.unreadable_files(settings.DATABASE_URL) if settings.DATABASE_URL else []
     problems += [f"DATABASE_URL: the file of the option {name} cannot be read" for name in unreadable]
     if is_debug:
         problems.append("FLASK_DEBUG: must not be on in production")

@@ -1,4 +1,4 @@
-"""The URLs of the stores: their options, those that mean the same as a setting, and the secrets in them."""
+"""Read DATABASE_URL and REDIS_URL into the settings, and find the secrets of all settings."""
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
@@ -7,11 +7,10 @@ from urllib.parse import quote
 
 import msgspec
 
-from apps.cache import redis_url
 from apps.config import BaseConfig
-from apps.database import url as database_url
+from apps.settings import database_url, redis_url
 from apps.settings.reader import bound_problems, convert, declared
-from apps.store_url import InvalidUrl, UrlOption, check_syntax
+from apps.settings.url_options import InvalidUrl, UrlOption, check_syntax
 
 _PARSERS: dict[str, Callable[[str], tuple[str, list[UrlOption]]]] = {
     "DATABASE_URL": database_url.parse,
@@ -20,11 +19,11 @@ _PARSERS: dict[str, Callable[[str], tuple[str, list[UrlOption]]]] = {
 
 
 def read_urls(settings: BaseConfig, explicit: Collection[str], wrong: Collection[str]) -> tuple[BaseConfig, list[str]]:
-    """Return the settings with the URLs in the words of their drivers, and the problems found.
+    """Return the settings with the URLs as their drivers read them, and the problems found.
 
-    An option that means the same as a setting becomes that setting, unless `explicit` names it. Then both must be
-    equal. A URL that cannot be used, or that is among `wrong`, is emptied, so that no other check needs to understand
-    it. No problem contains a part of a URL.
+    `explicit` names the settings that the operator has set. An option that means the same as a setting replaces its
+    default, and must equal an explicit one. `wrong` names the settings that already have a problem. A URL that is wrong
+    becomes empty, so that later checks skip it. No problem contains a part of a URL.
     """
     problems: list[str] = []
     for name, parse in _PARSERS.items():
@@ -60,7 +59,7 @@ def _apply(
     if option.setting in explicit:
         same = getattr(settings, option.setting) == value
         return settings, [] if same else [f"{option.setting}: contradicts the option {option.name} in {name}"]
-    return (_with(settings, option.setting, value) if option.decides else settings), []
+    return (_with(settings, option.setting, value) if option.is_whole else settings), []
 
 
 def _with(settings: BaseConfig, name: str, value: Any) -> BaseConfig:

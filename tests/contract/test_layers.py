@@ -25,7 +25,7 @@ LAYERS = [
     ["apps/extensions.py", "apps/rate_limits"],
     ["apps/forms", "apps/security", "apps/cache"],
     ["apps/config.py"],
-    ["apps/utils", "apps/errors.py", "apps/about.py", "apps/store_url.py"],
+    ["apps/utils", "apps/errors.py", "apps/about.py"],
 ]
 LEVEL = {place: number for number, line in enumerate(LAYERS) for place in line}
 

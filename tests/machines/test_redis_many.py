@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from apps.cache.redis_url import is_redis_url
+from apps.settings.redis_url import is_redis_url
 from tests.machines import RedisNode, cluster_port, wait_until
 from tests.support import stores
 from tests.support.people import People, Person

@@ -10,8 +10,8 @@ import redis
 
 from apps.cache import redis as redis_cache
 from apps.cache.redis import Lease, RedisCache
+from apps.cache.redis_client import no_retries
 from apps.cache.redis_pool import HeldConnections
-from apps.cache.redis_url import no_retries
 from tests.faults import redis_server, wait_until
 from tests.support import stores
 from tests.support.cache import fill, look, put

@@ -12,8 +12,8 @@ import pytest
 import redis
 
 from apps.cache.redis import RedisCache
+from apps.cache.redis_client import no_retries
 from apps.cache.redis_pool import HeldConnections, _use_kernel_timeout
-from apps.cache.redis_url import no_retries
 from tests.faults import RedisServer, redis_server, wait_until
 from tests.support.cache import look, put
 from tests.support.proxy import Proxy, through_proxy

@@ -1,11 +1,11 @@
-"""What the URLs of the database and of Redis have in common: their syntax, their options and their secrets."""
+"""Checks that DATABASE_URL and REDIS_URL share: of their syntax, their options and their secrets."""
 
 import re
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 _FLAGS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
-_PASSWORDS = frozenset({"password", "passwd", "sslpassword", "ssl_password", "ssl_key_password", "oauth_client_secret"})
+_SECRETS = frozenset({"password", "passwd", "sslpassword", "ssl_password", "ssl_key_password", "oauth_client_secret"})
 
 
 class InvalidUrl(ValueError):
@@ -13,12 +13,12 @@ class InvalidUrl(ValueError):
 
 
 class UrlOption(NamedTuple):
-    """An option of a URL, in seconds, that means the same as a setting."""
+    """An option of a URL that means the same as a setting: a time."""
 
     setting: str
     name: str
     seconds: float
-    decides: bool = True  # False: it applies to a part of what the setting is for, and leaves the setting alone
+    is_whole: bool = True  # False: it covers a part of the setting, so it is compared with it and does not replace it
 
 
 def check_syntax(url: str) -> None:
@@ -40,10 +40,10 @@ def check_syntax(url: str) -> None:
 
 
 def check_options(options: Mapping[str, Any], known: Collection[str], refused: Collection[str]) -> None:
-    """Raise `InvalidUrl` for an option that is not among `known`, that is `refused`, or that has no value."""
+    """Raise `InvalidUrl` if an option is not in `known`, is in `refused`, or has no value."""
     if unknown := sorted(set(options) - set(known)):
-        # The rest of a secret with a raw "&" would look like the name of an option.
-        is_name = re.fullmatch(r"[A-Za-z][\w-]{0,39}", unknown[0]) and not _PASSWORDS & set(options)
+        # If a secret contains a raw "&", its end looks like the name of an option: do not print it.
+        is_name = re.fullmatch(r"[A-Za-z][\w-]{0,39}", unknown[0]) and not _SECRETS & set(options)
         raise InvalidUrl(f"has an option that its driver does not know{f': {unknown[0]}' if is_name else ''}")
     if wrong := sorted(set(options) & set(refused)):
         raise InvalidUrl(f"must not have the option {wrong[0]}: the service sets it, or it belongs before the ?")
@@ -52,7 +52,10 @@ def check_options(options: Mapping[str, Any], known: Collection[str], refused: C
 
 
 def pop_seconds(options: dict[str, Any], name: str, setting: str) -> list[UrlOption]:
-    """Take an option out of `options` and return it as one that stands for `setting`; [] if it is absent."""
+    """Remove the option `name` and return it as one that stands for `setting`, or [] if it is absent.
+
+    Raises `InvalidUrl` if its value is not a number.
+    """
     if name not in options:
         return []
     try:
@@ -61,14 +64,14 @@ def pop_seconds(options: dict[str, Any], name: str, setting: str) -> list[UrlOpt
         raise InvalidUrl(f"the option {name} must be a number of seconds") from None
 
 
-def flag(name: str, value: str) -> bool:
-    """Return the truth value of an option."""
+def parse_flag(name: str, value: str) -> bool:
+    """Return the boolean value of the option `name`. Raises `InvalidUrl`."""
     try:
         return _FLAGS[value.lower()]
     except KeyError:
         raise InvalidUrl(f"the option {name} must be true or false") from None
 
 
-def passwords(options: Mapping[str, Any]) -> list[str]:
-    """Return the values of the options that are secret."""
-    return [str(options[name]) for name in sorted(_PASSWORDS & set(options))]
+def secret_values(options: Mapping[str, Any]) -> list[str]:
+    """Return the values of the secret options."""
+    return [str(options[name]) for name in sorted(_SECRETS & set(options))]

@@ -1,7 +1,6 @@
-"""The forms of `DATABASE_URL`, and its options. Each option is one that the driver knows, with a value that it accepts.
+"""Check `DATABASE_URL` and its options, and translate the spellings of managed databases for the driver.
 
-Spellings of managed databases become those of the driver: `postgres://`, `?ssl=true`, `?ssl-mode=REQUIRED`. No message
-of this module contains a value of the URL.
+For example `postgres://`, `?ssl=true` and `?ssl-mode=REQUIRED`. No message of this module contains a value of the URL.
 """
 
 import inspect
@@ -15,9 +14,9 @@ from sqlalchemy import URL
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from apps.store_url import InvalidUrl, UrlOption, check_options, flag, passwords, pop_seconds
+from apps.settings.url_options import InvalidUrl, UrlOption, check_options, parse_flag, pop_seconds, secret_values
 
-FORMS = "postgresql://user:password@host:5432/name, mysql://user:password@host:3306/name or sqlite:////folder/file"
+_FORMS = "postgresql://user:password@host:5432/name, mysql://user:password@host:3306/name or sqlite:////folder/file"
 
 _FILE_OPTIONS = ("sslrootcert", "sslcert", "sslkey", "sslcrl", "ssl_ca", "ssl_cert", "ssl_key", "read_default_file")
 _MILLISECONDS = {"": 1, "us": 0.001, "ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -27,32 +26,29 @@ Parsed = tuple[URL, list[UrlOption]]
 
 
 def parse(text: str) -> tuple[str, list[UrlOption]]:
-    """Return the URL with the driver's own options, and the options that stand for a setting.
-
-    Raises `InvalidUrl`.
-    """
+    """Return the URL as SQLAlchemy reads it, and the options that stand for a setting. Raises `InvalidUrl`."""
     try:
         url = make_url(_hosts_as_options(text), keep_blank_values=True)
-        read = _READ[url.get_backend_name().lower()]
+        parse_options = _PARSERS[url.get_backend_name().lower()]
     except (ArgumentError, ValueError, KeyError):
-        raise InvalidUrl(f"must look like {FORMS}") from None
+        raise InvalidUrl(f"must look like {_FORMS}") from None
     if url.port is not None and not 0 < url.port < 65_536:
         raise InvalidUrl("the port must be from 1 to 65535")
     twice = [option for option, value in url.query.items() if not isinstance(value, str)]
     if set(twice) - {"host", "port"}:
         raise InvalidUrl("contains an option twice")
-    plain, implied = read(url)
+    plain, implied = parse_options(url)
     return plain.render_as_string(hide_password=False), implied
 
 
 def passwords_of(text: str) -> list[str]:
     """Return the password and the secret options of a URL that `parse` returned."""
     url = make_url(text)
-    return [*([str(url.password)] if url.password else []), *passwords(url.query)]
+    return [*([str(url.password)] if url.password else []), *secret_values(url.query)]
 
 
 def unreadable_files(text: str) -> list[str]:
-    """Return the options of a URL that `parse` returned whose file this process cannot read."""
+    """Return the names of the options whose file this process cannot read, for a URL that `parse` returned."""
     options = make_url(text).query
     named = [name for name in _FILE_OPTIONS if options.get(name, "system") != "system"]  # `system`: a word of libpq
     return [name for name in named if not os.access(str(options[name]), os.R_OK)]
@@ -102,23 +98,24 @@ def _server_timeouts(options: str) -> list[UrlOption]:
             if match is None or match[2] not in _MILLISECONDS:
                 raise InvalidUrl(f"{name} in the option options must be a time such as 5s")
             seconds = float(match[1]) * _MILLISECONDS[match[2]] / 1000
-            found.append(UrlOption("STATEMENT_TIMEOUT", name, seconds, decides=name == "statement_timeout"))
+            found.append(UrlOption("STATEMENT_TIMEOUT", name, seconds, is_whole=name == "statement_timeout"))
     return found
 
 
 def _check_libpq(query: dict[str, Any]) -> None:
-    """Let libpq check the values of the options."""
+    """Let libpq check the values of the options. Raises `InvalidUrl`."""
     values = {name: value for name, value in query.items() if name not in ("host", "hostaddr", "port", "service")}
-    if _complaint(values) == (without := _complaint({})):
+    expected = _libpq_error({})
+    if _libpq_error(values) == expected:
         return
-    wrong = [name for name, value in values.items() if _complaint({name: value}) != without]
+    wrong = [name for name, value in values.items() if _libpq_error({name: value}) != expected]
     if wrong:
         raise InvalidUrl(f"the option {wrong[0]} has a value that the driver refuses")
     raise InvalidUrl("its options contradict each other")
 
 
-def _complaint(options: dict[str, Any]) -> bytes:
-    """Return what libpq says when it connects with `options` to an address that needs no network to fail."""
+def _libpq_error(options: dict[str, Any]) -> bytes:
+    """Return the error of libpq for a connection with `options` to an address that fails without a network."""
     from psycopg import pq
     from psycopg.conninfo import make_conninfo
 
@@ -129,7 +126,7 @@ def _complaint(options: dict[str, Any]) -> bytes:
         connection.finish()
 
 
-# What pymysql.connect takes, but the service sets itself, or a string cannot express.
+# Arguments of pymysql.connect that the service sets, or that a string cannot express.
 _NOT_FOR_MYSQL = frozenset(
     {
         *("autocommit", "binary_prefix", "client_flag", "compress", "conv", "cursorclass", "db", "defer_connect"),
@@ -171,15 +168,8 @@ def _mysql_name(name: str) -> str:
 
 
 def _mysql_tls(query: dict[str, Any]) -> dict[str, str]:
-    """Take the TLS options out of `query`, and return them as SQLAlchemy and PyMySQL understand them."""
-    modes = {_tls_mode(name, query.pop(name)) for name in ("ssl_mode", "ssl") if name in query}
-    for name, mode in (
-        ("ssl_disabled", "disabled"),
-        ("ssl_verify_identity", "verify_identity"),
-        ("ssl_verify_cert", "verify_ca"),
-    ):
-        if name in query and flag(name, query.pop(name)) and not (mode == "verify_ca" and "verify_identity" in modes):
-            modes.add(mode)
+    """Remove the TLS options from `query`, and return them as SQLAlchemy and PyMySQL read them."""
+    modes = _pop_tls_modes(query)
     given: dict[str, str] = {name: query.pop(name) for name in _TLS_OPTIONS if name in query}
     if len(modes) > 1 or (given and modes & {"disabled", "preferred"}):
         raise InvalidUrl("its TLS options contradict each other")
@@ -190,9 +180,23 @@ def _mysql_tls(query: dict[str, Any]) -> dict[str, str]:
         wanted = str(mode == "verify_identity").lower()
         if given.setdefault("ssl_check_hostname", wanted) != wanted:
             raise InvalidUrl("its TLS options contradict each other")
-    if mode == "verify_ca" or flag("ssl_check_hostname", given.get("ssl_check_hostname", "false")):
+    if mode == "verify_ca" or parse_flag("ssl_check_hostname", given.get("ssl_check_hostname", "false")):
         _add_system_authorities(given)  # without authorities PyMySQL would verify nothing
     return given
+
+
+def _pop_tls_modes(query: dict[str, Any]) -> set[str]:
+    """Remove the options that name a TLS mode from `query`, and return the modes: one, unless they contradict."""
+    modes = {_tls_mode(name, query.pop(name)) for name in ("ssl_mode", "ssl") if name in query}
+    for name, mode in (
+        ("ssl_disabled", "disabled"),
+        ("ssl_verify_identity", "verify_identity"),
+        ("ssl_verify_cert", "verify_ca"),
+    ):
+        is_on = name in query and parse_flag(name, query.pop(name))
+        if is_on and not (mode == "verify_ca" and "verify_identity" in modes):
+            modes.add(mode)
+    return modes
 
 
 def _tls_mode(name: str, value: str) -> str:
@@ -218,10 +222,10 @@ def _sqlite(url: URL) -> Parsed:
     if url.host or url.username or url.port:
         raise InvalidUrl("must have three slashes before a relative path, and four before an absolute one: sqlite:////")
     query: dict[str, Any] = dict(url.query)
-    is_uri = "uri" in query and flag("uri", query["uri"])
+    is_uri = "uri" in query and parse_flag("uri", query["uri"])
     of_uri = {"mode", "cache", "vfs", "psow"} if is_uri else set()
-    fixed = {"isolation_level", "detect_types", "check_same_thread", "factory", "immutable", "nolock"}
-    check_options(query, {"uri", "timeout", "cached_statements"} | of_uri | fixed, fixed)
+    set_by_service = {"isolation_level", "detect_types", "check_same_thread", "factory", "immutable", "nolock"}
+    check_options(query, {"uri", "timeout", "cached_statements"} | of_uri | set_by_service, set_by_service)
     if query.get("mode", "rwc") not in ("rw", "rwc", "memory"):
         raise InvalidUrl("the option mode must be rw, rwc or memory: the service writes")
     if query.get("cache", "private") not in ("private", "shared"):
@@ -232,7 +236,7 @@ def _sqlite(url: URL) -> Parsed:
     return url.set(drivername="sqlite", query=query), implied
 
 
-_READ: dict[str, Callable[[URL], Parsed]] = {
+_PARSERS: dict[str, Callable[[URL], Parsed]] = {
     "postgres": _postgresql,
     "postgresql": _postgresql,
     "mysql": _mysql,
