@@ -120,7 +120,7 @@ def serve(host: str, port: int, workers: int, threads: int) -> None:
             "more than one worker requires REDIS_URL: otherwise each process would have a cache of its own"
         )
     _warn_of_another_process(current_app._get_current_object())  # type: ignore[attr-defined]
-    listener = _listen(host, port)
+    port = _free_port(host, port)
     _warn_of_database(workers)
     from apps.commands.supervisor import NoWorkerStarts, Supervisor
     from apps.commands.worker import Options, run_worker
@@ -128,13 +128,13 @@ def serve(host: str, port: int, workers: int, threads: int) -> None:
     sys.path.insert(0, str(ROOT))
     os.chdir(ROOT)
     logs.configure(settings())  # on stdout, like the workers
-    with listener, _shared_metrics():
-        options = Options(listener, os.getpid(), workers, threads, _worker_environment(workers, threads))
-        logger.info("listening", extra={"event": "serve.start", "url": _url(host, listener.getsockname()[1])})
+    logger.info("listening", extra={"event": "serve.start", "url": _url(host, port)})
+    with _shared_metrics():
+        options = Options(os.getpid(), workers, threads, _worker_environment(workers, threads))
+        work, bind = functools.partial(run_worker, options), functools.partial(_bind_shared, host, port)
+        may_overlap = bool(settings().REDIS_URL)  # without Redis, only one process may serve (R6)
         try:
-            # Without Redis, only one process may serve (R6).
-            work, may_overlap = functools.partial(run_worker, options), bool(settings().REDIS_URL)
-            Supervisor(work, workers, listener, may_overlap=may_overlap).run()
+            Supervisor(work, workers, bind, may_overlap=may_overlap).run()
         except NoWorkerStarts:
             raise click.ClickException("no worker starts; the lines above say why") from None
 
@@ -151,24 +151,34 @@ def _worker_environment(workers: int, threads: int) -> dict[str, str]:
 
 
 def _free_port(host: str, port: int) -> int:
-    """Return `port`, or a free one for 0. Raises `ClickException` if a server cannot listen there."""
-    with _listen(host, port) as listener:
-        bound: int = listener.getsockname()[1]
-        return bound
+    """Return `port`, or a free one for 0. Raises `ClickException` if a server cannot listen there.
 
-
-def _listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens, on a free port for 0. Raises `ClickException` if that is not possible."""
+    The workers of `serve` themselves would share a port in use with those of another service (`_bind_shared`).
+    """
     try:
-        if ":" in host:
-            return socket.create_server((host, port), family=socket.AF_INET6, backlog=1024, dualstack_ipv6=host == "::")
-        return socket.create_server((host, port), backlog=1024)
+        with socket.socket(_family(host)) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # ignores connections of a previous service
+            probe.bind((host, port))
+            bound: int = probe.getsockname()[1]
+            return bound
     except OSError as error:
         what = "port" if error.errno in (errno.EADDRINUSE, errno.EACCES) else "host"
-        reason = os.strerror(error.errno or 0)
         raise click.ClickException(
-            f"cannot listen on {host}, port {port}: {reason}. Choose another {what} with --{what}."
+            f"cannot listen on {host}, port {port}: {error.strerror}. Choose another {what} with --{what}."
         ) from None
+
+
+def _bind_shared(host: str, port: int) -> socket.socket:
+    """Return a socket that shares the port with the others of this service, and does not listen yet."""
+    listener = socket.socket(_family(host))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    listener.bind((host, port))
+    return listener
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 def _url(host: str, port: int) -> str:

@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
 from types import FrameType
 
-from apps.commands.worker import DRAIN_SIGNAL, STOP_TIMEOUT
+from apps.commands.worker import BACKLOG, DRAIN_SIGNAL, STOP_TIMEOUT
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +24,8 @@ _DRAIN_TIME = 5  # seconds in which a replaced worker closes its connections, ea
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _fork = multiprocessing.get_context("fork")  # workers share the memory of the modules that are loaded already
 
-Work = Callable[[Connection], None]
+Bind = Callable[[], socket.socket]
+Work = Callable[[socket.socket, Connection], None]
 
 
 class NoWorkerStarts(Exception):
@@ -51,9 +52,10 @@ class Worker:
 
 @dataclass(eq=False)
 class Slot:
-    """A place for one worker; during a reload, for the old one and its replacement."""
+    """A place for one worker; during a reload, for the old one and its replacement. Both accept from `listener`."""
 
     number: int
+    listener: socket.socket
     start_at: float = 0
     failed_starts: int = 0
     workers: list[Worker] = field(default_factory=list)
@@ -67,15 +69,17 @@ class Slot:
 class Supervisor:
     """Keeps `count` processes running that call `work`. SIGHUP replaces them, SIGTERM and Ctrl-C end them.
 
-    `listener` is the socket that the workers accept from. It stays open while a worker is replaced, so that
-    connections wait for the next one. `may_overlap` says whether an old worker may serve beside its replacement.
+    `bind` returns another socket that is bound to the address, so that the kernel distributes connections evenly. A
+    socket stays open when its worker dies or is replaced: connections wait for the next one. `may_overlap` says whether
+    an old worker may serve beside its replacement.
     """
 
-    def __init__(self, work: Work, count: int, listener: socket.socket, *, may_overlap: bool) -> None:
+    def __init__(self, work: Work, count: int, bind: Bind, *, may_overlap: bool) -> None:
         self._work = work
-        self._listener = listener
+        self._bind = bind
         self._may_overlap = may_overlap
-        self._slots = [Slot(number) for number in range(1, count + 1)]
+        self._count = count
+        self._slots: list[Slot] = []
         self._to_replace: list[Slot] = []
         self._is_stopping = False
 
@@ -87,6 +91,9 @@ class Supervisor:
         signal.set_wakeup_fd(wake)  # a signal ends the wait of `_next`
         for number in _SIGNALS:
             signal.signal(number, self._on_signal)
+        self._slots = [Slot(number, self._bind()) for number in range(1, self._count + 1)]
+        for slot in self._slots:
+            slot.listener.listen(BACKLOG)
         try:
             while not self._is_stopping:
                 self._start_due()
@@ -133,7 +140,7 @@ class Supervisor:
 
     def _start(self, slot: Slot) -> None:
         receiver, sender = _fork.Pipe(duplex=False)
-        process = _fork.Process(target=_run, args=(self._work, sender), name=f"worker-{slot.number}")
+        process = _fork.Process(target=self._run, args=(slot, sender), name=f"worker-{slot.number}")
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until the new process has its own handlers
         try:
             process.start()
@@ -141,6 +148,18 @@ class Supervisor:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         sender.close()
         slot.workers.append(Worker(slot, process, receiver, time.monotonic()))
+
+    def _run(self, slot: Slot, ready: Connection) -> None:
+        """Work in the new process, with the usual handlers of signals, and without the sockets of the others."""
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        for other in self._slots:
+            if other is not slot:
+                other.listener.close()
+        self._work(slot.listener, ready)
 
     def _next(self, wakeup: int) -> None:
         """Wait for a signal, the end or the readiness of a worker, or the time of the next start or stop."""
@@ -193,12 +212,15 @@ class Supervisor:
     def _start_later(self, slot: Slot) -> None:
         slot.start_at = time.monotonic() + min(_FIRST_DELAY * 2**slot.failed_starts, _MAX_DELAY)
         slot.failed_starts += 1
+        slot.listener.close()  # connections go to the other workers, until a worker is ready and listens
+        slot.listener = self._bind()
         if all(slot.failed_starts >= _MAX_FAILED_STARTS for slot in self._slots):
             raise NoWorkerStarts
 
     def _stop(self) -> None:
         """End all workers: each finishes its requests, for at most `STOP_TIMEOUT`. New connections are refused."""
-        self._listener.close()
+        for slot in self._slots:
+            slot.listener.close()
         deadline = time.monotonic() + STOP_TIMEOUT
         for worker in self._all():
             worker.send(signal.SIGTERM)
@@ -206,13 +228,3 @@ class Supervisor:
             worker.process.join(max(deadline - time.monotonic(), 0))
             worker.send(signal.SIGKILL)
             worker.process.join()
-
-
-def _run(work: Work, ready: Connection) -> None:
-    """Call `work` in the new process, with the usual handlers of signals."""
-    signal.set_wakeup_fd(-1)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-    work(ready)

@@ -21,21 +21,20 @@ from apps.settings.reader import InvalidSettings
 
 STOP_TIMEOUT = 30  # seconds for a worker to finish its requests after a stop signal
 DRAIN_SIGNAL = signal.SIGUSR1  # close each connection after its response
-BACKLOG = 1024  # connections that the workers hold together, and connections that wait for a worker
+BACKLOG = 1024  # connections that the workers hold together, and connections that wait for one worker
 
 
 class Options(NamedTuple):
     """What every worker of a service has in common."""
 
-    listener: socket.socket
     main_process: int
     workers: int
     threads: int
     environment: dict[str, str]
 
 
-def run_worker(options: Options, ready: Connection) -> None:
-    """Serve until SIGTERM, or until the main process is gone. Close `ready` after a byte when requests are accepted."""
+def run_worker(options: Options, listener: socket.socket, ready: Connection) -> None:
+    """Serve until SIGTERM, or until the main process is gone. Send a byte to `ready` when requests are accepted."""
     os.environ.update(options.environment)
     threading.Thread(target=_stop_with, args=(options.main_process,), daemon=True).start()
     try:
@@ -50,7 +49,8 @@ def run_worker(options: Options, ready: Connection) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(DRAIN_SIGNAL, bridge.drain)
-    _server(options).serve_mtr(_scheduler(bridge.schedule, loop), loop, stop)
+    listener.listen(BACKLOG)  # again, if the socket listens already
+    _server(options, listener).serve_mtr(_scheduler(bridge.schedule, loop), loop, stop)
     ready.send_bytes(b"1")
     ready.close()
     loop.run_until_complete(stopped.wait())
@@ -72,14 +72,14 @@ def _scheduler(schedule: Callable[[Any], None], loop: asyncio.AbstractEventLoop)
     return scheduler
 
 
-def _server(options: Options) -> Any:
+def _server(options: Options, listener: socket.socket) -> Any:
     """Return granian's server of one connection-handling thread, for HTTP/1 and HTTP/2 without TLS."""
     asgi_worker: Any = ASGIWorker  # its declared types are outdated
-    listener = SocketHolder(options.listener.fileno(), False, BACKLOG)  # type: ignore[call-arg]
+    holder = SocketHolder(listener.detach(), False, BACKLOG)  # type: ignore[call-arg]  # granian closes it
     backpressure = max(BACKLOG // options.workers, 1)  # connections of this worker
     no_tls: tuple[Any, ...] = (False, None, None, None, "tls1.3", None, [], False)
     return asgi_worker(
-        1, (None, listener), None, 1, 512, 1, 30, backpressure, "auto", None, None, False, None, *no_tls, (None, None)
+        1, (None, holder), None, 1, 512, 1, 30, backpressure, "auto", None, None, False, None, *no_tls, (None, None)
     )
 
 

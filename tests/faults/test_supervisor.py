@@ -9,7 +9,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from http.client import HTTPConnection, HTTPException
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
+from apps.commands import server as server_command
 from apps.commands import supervisor
 from apps.commands.supervisor import NoWorkerStarts, Supervisor
 from apps.config import settings
@@ -109,6 +111,29 @@ def test_hup_replaces_the_workers_and_fails_no_request(server: live.Live) -> Non
     assert len(set(children(server.process.pid)) - old) == 2
 
 
+@pytest.mark.stores("postgresql")
+def test_a_service_that_stops_refuses_connections_instead_of_letting_them_wait(server: live.Live) -> None:
+    """V5: while its workers finish their requests."""
+    address = ("127.0.0.1", int(server.url.rpartition(":")[2]))
+    head = b"POST /api/v1/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n"
+    with ExitStack() as stack:
+        stalled = [stack.enter_context(socket.create_connection(address, timeout=30)) for _ in range(16)]
+        for connection in stalled:
+            connection.sendall(head)
+        time.sleep(0.5)
+        server.process.terminate()
+        wait_until(lambda: not accepts(address), 5)
+        for connection in stalled:
+            connection.sendall(b"{}")
+            assert connection.recv(65536).startswith(b"HTTP/1.1 400 ")
+    assert server.process.wait(30) == 0
+
+
+def accepts(address: tuple[str, int]) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(address) == 0
+
+
 def test_hup_without_redis_ends_the_old_worker_first(tmp_path: Path) -> None:
     """V11, R6: connections wait meanwhile, and none gets 503."""
     with live.live_server(tmp_path, "serve", "--threads=2") as server:
@@ -152,13 +177,15 @@ def test_a_service_whose_workers_cannot_start_ends_with_the_reason(tmp_path: Pat
 
 
 @contextmanager
-def supervised(work: Callable[[Connection], None], count: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def supervised(
+    work: Callable[[socket.socket, Connection], None], count: int, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Any]:
     """Yield a function that runs a supervisor with short delays, and restore the signal handlers."""
     monkeypatch.setattr(supervisor, "_FIRST_DELAY", 0.01)
     handlers = {number: signal.getsignal(number) for number in supervisor._SIGNALS}
     try:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            yield Supervisor(work, count, listener, may_overlap=True).run
+        bind = partial(server_command._bind_shared, "127.0.0.1", live.free_port())
+        yield Supervisor(work, count, bind, may_overlap=True).run
     finally:
         signal.set_wakeup_fd(-1)
         for number, handler in handlers.items():
@@ -170,7 +197,7 @@ def test_one_worker_that_cannot_start_does_not_end_the_others(tmp_path: Path, mo
     first, starts = tmp_path / "first", tmp_path / "starts"
     main = os.getpid()
 
-    def work(ready: Connection) -> None:
+    def work(_listener: socket.socket, ready: Connection) -> None:
         try:
             first.touch(exist_ok=False)
         except FileExistsError:
@@ -191,7 +218,7 @@ def test_workers_that_never_start_end_the_service(tmp_path: Path, monkeypatch: p
     """V11: after four tries of each."""
     starts = tmp_path / "starts"
 
-    def work(_ready: Connection) -> None:
+    def work(_listener: socket.socket, _ready: Connection) -> None:
         with starts.open("a") as file:
             file.write("x")
         os._exit(3)
