@@ -27,14 +27,26 @@ def add_client(name: str, scopes: Sequence[Scope]) -> tuple[Client, str]:
     return _insert(name, _joined(scopes), _digest(secret)), secret
 
 
+@transactional
 def set_scopes(client_id: str, scopes: Sequence[Scope]) -> bool:
     """Replace the scopes of a client, from its next request on. Return True if the client exists."""
-    return _update(client_id, _joined(scopes))
+    client = db.session.get(Client, client_id, with_for_update=True)
+    if client is None:
+        return False
+    client.scopes = _joined(scopes)
+    record("client.update", None, client=client_id, scopes=client.scopes)
+    return True
 
 
+@transactional
 def remove_client(client_id: str) -> bool:
     """Remove a client; its next request is refused. Return True if it existed."""
-    return _delete(client_id)
+    client = db.session.get(Client, client_id)
+    if client is None:
+        return False
+    db.session.delete(client)
+    record("client.remove", None, client=client_id)
+    return True
 
 
 @reading
@@ -80,23 +92,3 @@ def _insert(name: str, scopes: str, secret_digest: bytes) -> Client:
     db.session.add(client)
     record("client.add", None, client=client.id, scopes=scopes)
     return client
-
-
-@transactional
-def _update(client_id: str, scopes: str) -> bool:
-    client = db.session.get(Client, client_id, with_for_update=True)
-    if client is None:
-        return False
-    client.scopes = scopes
-    record("client.update", None, client=client_id, scopes=scopes)
-    return True
-
-
-@transactional
-def _delete(client_id: str) -> bool:
-    client = db.session.get(Client, client_id)
-    if client is None:
-        return False
-    db.session.delete(client)
-    record("client.remove", None, client=client_id)
-    return True

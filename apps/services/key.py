@@ -25,13 +25,12 @@ from apps.models import AuditHead, SigningKey
 from apps.models.key import private_key_context
 from apps.security import field_encryption, jwk
 from apps.services.audit import record
-from apps.services.unreadable_field import audit_unreadable, note_unreadable
+from apps.services.unreadable_field import audit_unreadable, log_unreadable
 from apps.utils import clock
 
 logger = logging.getLogger(__name__)
 
 _UNKNOWN_KID_INTERVAL = 1.0  # seconds between reloads that unknown key ids can cause
-
 
 Schedule = Sequence[tuple[datetime, str]]  # (beginning, kid) of the keys that sign, the preferred one first
 
@@ -95,35 +94,56 @@ def verification_key(kid: str) -> Key | None:
 
 
 def is_unreadable(kid: str) -> bool:
-    """Return True if the key with this id exists but cannot be decrypted, so its tokens can be neither good nor bad."""
+    """Return True if the key with this id exists but cannot be decrypted, so its tokens cannot be verified."""
     return kid in _ring().unreadable
 
 
 def public_jwks() -> list[dict[str, Any]]:
-    """Return the public keys, as JWKs, of all keys that are not retired, those that do not sign yet included."""
+    """Return the JWKs of all keys that are not retired, also of those that do not sign yet (RFC 7517)."""
     return [key.public_jwk for key in _ring().verifying.values()]
 
 
+@transactional
 def publish_key(algorithm: str) -> SigningKey:
     """Make and publish a key. It verifies, and does not sign yet."""
-    return _publish(algorithm)
+    return _insert(algorithm)
 
 
+@transactional
 def rotate_key(algorithm: str, *, at_once: bool) -> SigningKey:
     """Schedule the next signing key and return it. The previous key keeps verifying.
 
     It is the key of a pending rotation, else the newest one that is only published, else a new one. It begins to sign
     `JWT_KEYS_PUBLISH_AHEAD` after its publication. It signs now if `at_once`, or if no key signs yet.
     """
-    return _rotate(algorithm, at_once)
+    db.session.get(AuditHead, 1, with_for_update=True)  # one rotation at a time; `record` takes this lock anyway
+    keys, now = _select_keys(), clock.now()
+    row = _waiting_key(keys, algorithm, now) or _insert(algorithm)
+    begin = max(now, row.create_time + settings().JWT_KEYS_PUBLISH_AHEAD)
+    if at_once or not any(_has_signed(key, now) for key in keys):
+        begin = now
+    if row.activate_time is None or begin < row.activate_time:
+        row.activate_time = begin
+        record("key.activate", None, kid=row.kid, activate_time=begin.isoformat(timespec="seconds"))
+    return row
 
 
+@transactional
 def retire_key(kid: str, *, even_if_tokens_live: bool) -> SigningKey:
     """Stop verifying with a key.
 
-    Raises `SigningKeyError` for the key that signs and, unless `even_if_tokens_live`, while its tokens may be valid.
+    Raises `SigningKeyError` if there is no such key, if it signs, or if its tokens may be valid and not
+    `even_if_tokens_live`.
     """
-    return _retire(kid, even_if_tokens_live)
+    row = _lock(kid)
+    keys, now = _select_keys(), clock.now()
+    if kid in {_signing_kid(_schedule(keys), moment) for moment in (now, now + _propagation())}:
+        raise SigningKeyError("this is the signing key; rotate first")
+    if _has_signed(row, now) and not even_if_tokens_live:
+        _refuse_live_tokens(row, keys, now)
+    row.retire_time = now
+    record("key.retire", None, kid=kid)
+    return row
 
 
 @reading
@@ -133,7 +153,7 @@ def list_keys() -> Sequence[SigningKey]:
 
 
 def state_of(key: SigningKey, keys: Sequence[SigningKey]) -> str:
-    """Return "published", "pending" (signs from its `activate_time` on), "signing" or "verifying" (signs no more)."""
+    """Return "published", "pending" (signs from its `activate_time` on), "signing" or "verifying" (has signed)."""
     if key.activate_time is None:
         return "published"
     now = clock.now()
@@ -149,10 +169,10 @@ def _select_keys() -> Sequence[SigningKey]:
 
 
 def _schedule(keys: Sequence[SigningKey]) -> Schedule:
-    """Return when each key begins to sign: newest first.
+    """Return when each key begins to sign, newest first.
 
-    Keys of another algorithm than the configured one come last: they sign until the first key of a new JWT_ALGORITHM
-    does, and only if that key exists.
+    Keys of another algorithm than JWT_ALGORITHM come last. They sign only until the first key of JWT_ALGORITHM begins,
+    and only if there is such a key.
     """
     algorithm = settings().JWT_ALGORITHM
     order = sorted(
@@ -162,9 +182,9 @@ def _schedule(keys: Sequence[SigningKey]) -> Schedule:
 
 
 def _signing_kid(schedule: Schedule, moment: datetime) -> str | None:
-    """Return the key that signs at this moment.
+    """Return the id of the key that signs at this moment; None without a key.
 
-    By a clock that is behind, the very first key may not have begun; it signs all the same.
+    The very first key signs even before its `activate_time`: the clock of this process may be behind.
     """
     first = schedule[-1][1] if schedule else None
     return next((kid for begin, kid in schedule if begin <= moment), first)
@@ -203,28 +223,9 @@ def _decrypt(row: SigningKey, last: KeyRing) -> Key | None:
         return Key(row.kid, row.algorithm, private_key, jwk.to_public_jwk(private_key, row.algorithm))
     except (field_encryption.Undecryptable, ValueError, TypeError) as error:
         if row.kid not in last.unreadable:  # once, not at every reload
-            note_unreadable("signing key", row.kid, error)
+            log_unreadable("signing key", row.kid, error)
             audit_unreadable("key.unreadable", row.kid, kid=row.kid)
         return None
-
-
-@transactional
-def _publish(algorithm: str) -> SigningKey:
-    return _insert(algorithm)
-
-
-@transactional
-def _rotate(algorithm: str, at_once: bool) -> SigningKey:
-    db.session.get(AuditHead, 1, with_for_update=True)  # one rotation at a time; `record` takes this lock anyway
-    keys, now = _select_keys(), clock.now()
-    row = _waiting_key(keys, algorithm, now) or _insert(algorithm)
-    begin = max(now, row.create_time + settings().JWT_KEYS_PUBLISH_AHEAD)
-    if at_once or not any(_has_signed(key, now) for key in keys):
-        begin = now
-    if row.activate_time is None or begin < row.activate_time:
-        row.activate_time = begin
-        record("key.activate", None, kid=row.kid, activate_time=begin.isoformat(timespec="seconds"))
-    return row
 
 
 def _waiting_key(keys: Sequence[SigningKey], algorithm: str, now: datetime) -> SigningKey | None:
@@ -241,19 +242,6 @@ def _insert(algorithm: str) -> SigningKey:
     row = SigningKey(kid=kid, algorithm=algorithm, private_key_ciphertext=ciphertext, create_time=clock.now())
     db.session.add(row)
     record("key.publish", None, kid=kid, algorithm=algorithm)
-    return row
-
-
-@transactional
-def _retire(kid: str, even_if_tokens_live: bool) -> SigningKey:
-    row = _lock(kid)
-    keys, now = _select_keys(), clock.now()
-    if kid in {_signing_kid(_schedule(keys), moment) for moment in (now, now + _propagation())}:
-        raise SigningKeyError("this is the signing key; rotate first")
-    if _has_signed(row, now) and not even_if_tokens_live:
-        _refuse_live_tokens(row, keys, now)
-    row.retire_time = now
-    record("key.retire", None, kid=kid)
     return row
 
 
