@@ -13,7 +13,7 @@ from apps.services.account import IfMatch, Requester
 from apps.services.identity_cache import CachedUser, Identity
 from apps.services.login import Login
 from apps.services.token import TokenPair
-from apps.services.unreadable_field import note_unreadable, refusal_of
+from apps.services.unreadable_field import log_unreadable, report_unreadable_mobile
 from apps.utils.response import HttpResponse
 
 
@@ -69,7 +69,7 @@ def answer_user(user: User | CachedUser, *, from_cache: bool = False) -> Respons
     try:
         mobile = user.mobile
     except Undecryptable as error:
-        raise refusal_of(user.id, error) from None
+        raise report_unreadable_mobile(user.id, error) from None
     cache = True if from_cache else msgspec.UNSET
     answer = UserAnswer(id=user.id, username=user.username, age=user.age, mobile=mobile, cache=cache)
     response = HttpResponse.success(answer)
@@ -78,11 +78,11 @@ def answer_user(user: User | CachedUser, *, from_cache: bool = False) -> Respons
 
 
 def mobile_of(user: User) -> dict[str, Any]:
-    """Return `mobile` for an answer that goes on without it: null, and named in `unreadable`, if it cannot be read."""
+    """Return `mobile` as fields of an answer. If it cannot be decrypted, it is null and `unreadable` names it."""
     try:
         return {"mobile": user.mobile}
     except Undecryptable as error:
-        note_unreadable("mobile", user.id, error)
+        log_unreadable("mobile", user.id, error)
         return {"mobile": None, "unreadable": ["mobile"]}
 
 

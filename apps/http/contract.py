@@ -57,7 +57,7 @@ class Contract:
     has_etag: bool = False  # the response has an ETag, for a later If-Match
     sends_csrf_token: bool = False  # in cookie mode, the response has the CSRF token of the session in a header
     token: Kind | None = None
-    scope: Scope | None = None  # that a client needs
+    scope: Scope | None = None  # required of the client, under Policy.CLIENT
     is_logout: bool = False  # accepts either token, also an expired one
     is_fresh: bool = False  # requires a token from a login, not from a refresh
     form: type[JsonForm] | None = None
@@ -66,7 +66,7 @@ class Contract:
     account_limit: str | None = None
     hashes_password: bool = False  # takes a hashing slot before everything else, or raises `Overloaded`
     errors: tuple[type[ApiError], ...] = ()
-    links: tuple[str, ...] = ()  # operationIds that a client may call next with the answer's `id`, for the document
+    links: tuple[str, ...] = ()  # operationIds that take the `id` of the answer (OpenAPI links)
 
     def __post_init__(self) -> None:
         """Raise `TypeError` unless the policy fits the token and the scope."""

@@ -34,7 +34,7 @@ from apps.rate_limits.counter import count_request
 from apps.security.password_hash import hashing_slot
 from apps.services.client import authenticate_client, require_scope
 from apps.services.identity_cache import Identity
-from apps.services.token import Kind, authenticate, authenticate_to_end
+from apps.services.token import Kind, authenticate, authenticate_for_logout
 
 View = Callable[..., Response]
 
@@ -64,7 +64,7 @@ class endpoint(Contract):  # noqa: N801 (a decorator)
                 if self.query:
                     arguments["query"] = read_query(self.query, request.args)
                 if self.account_limit:
-                    count_request(self.account_limit, _account(self.token, arguments))
+                    count_request(self.account_limit, _account_key(self.token, arguments))
                 return view(*args, **arguments)
 
         handle.contract = self  # type: ignore[attr-defined]
@@ -79,13 +79,17 @@ def _authenticate(contract: Contract, arguments: dict[str, Any]) -> None:
         arguments["client"] = client = _identify_client()
         require_scope(client, contract.scope)
     elif contract.policy is Policy.MONITOR:
-        _identify_monitor()
+        _require_metrics_token()
 
 
 def _identify(contract: Contract, kind: Kind, user_id: int | None) -> Identity:
-    """Verify the token, bind its identity to the request context, and check the policy."""
+    """Verify the token, bind its identity to the request context, and check the policy.
+
+    `user_id` is the id in the path, if there is one. Raises `MissingToken`, `InvalidToken`, `CsrfFailed`, `Forbidden`,
+    `FreshTokenRequired`.
+    """
     if contract.is_logout:
-        identity, is_cookie = _identify_to_end()
+        identity, is_cookie = _identify_for_logout()
     else:
         (token,), is_cookie = _find_tokens(kind)
         identity = authenticate(token, kind)
@@ -99,7 +103,7 @@ def _identify(contract: Contract, kind: Kind, user_id: int | None) -> Identity:
 
 
 def _identify_client() -> Client:
-    """Authenticate another service by HTTP Basic (RFC 6749, 2.3.1)."""
+    """Authenticate another service by HTTP Basic (RFC 6749, 2.3.1). Raises `InvalidClient`."""
     try:
         credentials = request.authorization
     except ValueError as error:  # Werkzeug raises it for a header that is not ASCII
@@ -109,8 +113,8 @@ def _identify_client() -> Client:
     return authenticate_client(credentials.username or "", credentials.password or "")
 
 
-def _identify_monitor() -> None:
-    """Require METRICS_TOKEN."""
+def _require_metrics_token() -> None:
+    """Raise `MissingToken` or `InvalidToken` unless the header holds METRICS_TOKEN."""
     header = request.headers.get("Authorization")
     if header is None:
         raise MissingToken
@@ -118,24 +122,24 @@ def _identify_monitor() -> None:
         raise InvalidToken
 
 
-def _identify_to_end() -> tuple[Identity, bool]:
-    """Return whose session a logout ends, by the first token that allows it, and True if it came in a cookie.
+def _identify_for_logout() -> tuple[Identity, bool]:
+    """Return the identity of the first token that may log out, and True if it came in a cookie.
 
-    Cookies that allow nothing are deleted, because a page cannot delete them itself.
+    Cookies without such a token are deleted, because a page cannot delete them itself. Raises `InvalidToken`.
     """
     tokens, are_cookies = _find_tokens("access", "refresh")
     for token in tokens:
         with suppress(InvalidToken):
-            return authenticate_to_end(token), are_cookies
+            return authenticate_for_logout(token), are_cookies
     if are_cookies:
         after_this_request(cookies.clear_tokens)
     raise InvalidToken
 
 
 def _find_tokens(*kinds: Kind) -> tuple[list[str], bool]:
-    """Return the token of the header or those of the cookies, and True if they came in cookies.
+    """Return the tokens of the request, and True if they came in cookies. Raises `MissingToken`, `InvalidToken`.
 
-    Only a header of the Bearer scheme takes precedence: browsers add credentials of other schemes on their own.
+    A header of the Bearer scheme takes precedence over cookies. Other schemes do not: browsers add them by themselves.
     """
     header = request.headers.get("Authorization")
     if header is None or not _NAMES_BEARER.search(header):
@@ -155,7 +159,7 @@ def _bearer_token(header: str) -> str:
     return match[1]
 
 
-def _account(kind: Kind | None, arguments: dict[str, Any]) -> str:
+def _account_key(kind: Kind | None, arguments: dict[str, Any]) -> str:
     """Return the key of the account limit. A username is hashed, because people type passwords into its field."""
     if kind is None:
         name: str = arguments["form"].account_key()

@@ -100,7 +100,7 @@ def init_app(app: Flask) -> None:
     app.extensions["hashing"].observer = MeasuredHashes(metrics)
     measure_cache(app.extensions["cache"], metrics)
     unreadable = {field: metrics.unreadable_fields.labels(field) for field in _ENCRYPTED_FIELDS}
-    app.extensions["unreadable_fields"].on_read = lambda field: unreadable[field].inc()
+    app.extensions["unreadable_fields"].on_unreadable = lambda field: unreadable[field].inc()
     app.extensions["limits"].on_removed = metrics.values_removed.labels("counter").inc
     with app.app_context():
         measure_pool(db.engine, metrics)

@@ -134,10 +134,10 @@ def authenticate_any(token: str) -> tuple[Identity, Mapping[str, Any]]:
     return identity, claims
 
 
-def authenticate_to_end(token: str) -> Identity:
-    """Return the user and the session of a token of either kind that logs out. It may have expired, or be retired.
+def authenticate_for_logout(token: str) -> Identity:
+    """Return the user and the session of a token of either kind, for a logout. It may be expired or retired.
 
-    An expired token is good for nothing else. Raises `InvalidToken` for every other fault, such as an ended session.
+    Raises `InvalidToken` for every other fault, such as an ended session.
     """
     identity = find_identity(_verify(token, may_be_expired=True))
     if identity is None or identity.user.is_blocked or identity.session.revoke_time:

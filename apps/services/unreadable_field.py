@@ -28,39 +28,39 @@ _AUDIT_INTERVAL = timedelta(hours=1)
 
 
 class UnreadableFields:
-    """What a process knows of unreadable fields. Metrics replace `on_read`, which gets the name of the field."""
+    """The state of one process. Metrics replace `on_unreadable`, which is called with the name of the field."""
 
     def __init__(self) -> None:
-        self.on_read: Callable[[str], None] = lambda _field: None
-        # Rows that need no look at the audit now. Threads may race for it: the audit itself decides.
+        self.on_unreadable: Callable[[str], None] = lambda _field: None
+        # Rows that were audited within the interval. Threads may race for it: `_record_once` decides.
         self.audited: TTLCache[str | int, bool] = TTLCache(10_000, _AUDIT_INTERVAL.total_seconds())
 
 
 def init_app(app: Flask) -> None:
-    """Give `app` its record of unreadable fields."""
+    """Give `app` its `UnreadableFields`."""
     app.extensions["unreadable_fields"] = UnreadableFields()
 
 
-def note_unreadable(field: str, owner: str | int, error: Undecryptable | ValueError | TypeError) -> None:
-    """Log and count that `field` of `owner`, the id of its row, could not be decrypted."""
+def log_unreadable(field: str, owner: str | int, error: Undecryptable | ValueError | TypeError) -> None:
+    """Log and count a field that could not be decrypted. `owner` is the id of its row."""
     fields: UnreadableFields = current_app.extensions["unreadable_fields"]
-    fields.on_read(field)
+    fields.on_unreadable(field)
     extra = {"event": "field.unreadable", "field": field, "owner": owner, "cause": str(error)}
     logger.error("encrypted field cannot be decrypted: run `manage.py keys check`", extra=extra)
 
 
-def refusal_of(user_id: int, error: Undecryptable) -> DataUnreadable:
-    """Return the error for a request that needs the mobile number of a user; log, count and audit it.
+def report_unreadable_mobile(user_id: int, error: Undecryptable) -> DataUnreadable:
+    """Log, count and audit a mobile number that could not be decrypted. Return the error to raise.
 
-    Call it outside of a transaction, whose rollback would take the audit event with it.
+    Call it outside of a transaction: a rollback would remove the audit event.
     """
-    note_unreadable("mobile", user_id, error)
+    log_unreadable("mobile", user_id, error)
     audit_unreadable("user.unreadable", user_id, field="mobile")
     return DataUnreadable()
 
 
 def audit_unreadable(event: str, owner: str | int, **detail: str) -> None:
-    """Audit an unreadable field of `owner`, a user's id or a key's, once an hour over all processes."""
+    """Audit an unreadable field at most once an hour, over all processes. `owner` is the id of a user or of a key."""
     fields: UnreadableFields = current_app.extensions["unreadable_fields"]
     if owner in fields.audited:
         return

@@ -17,7 +17,7 @@ from apps.services.login import Login
 from apps.services.login_attempt import delete_attempts
 from apps.services.password import hash_new_password, is_current_password
 from apps.services.session import open_session, revoke_sessions
-from apps.services.unreadable_field import refusal_of
+from apps.services.unreadable_field import report_unreadable_mobile
 from apps.utils import username as usernames
 from apps.utils.device import Device
 
@@ -67,7 +67,7 @@ def update_user(
             user_id, requester, if_match, username=username, hashed=hashed, mobile=mobile, age=age, birth=birth
         )
     except Undecryptable as error:
-        raise refusal_of(user_id, error) from None
+        raise report_unreadable_mobile(user_id, error) from None
 
 
 @transactional
