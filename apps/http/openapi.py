@@ -17,8 +17,8 @@ from apps.forms.urlencoded import UrlEncodedForm
 from apps.http import cookies, openapi_info
 from apps.http.contract import Contract, Policy
 from apps.http.converters import DocumentedConverter
+from apps.http.openapi_errors import NOTHING, envelope, error_responses
 from apps.http.openapi_forms import REF, body_components, fields_components, form_schema, reference
-from apps.http.openapi_refusals import NOTHING, envelope, refusals_of
 
 Json = dict[str, Any]
 Route = tuple[Rule, str, Any, Contract]  # (rule, method, view, contract)
@@ -73,13 +73,13 @@ def _documented(app: Flask) -> Iterator[Route]:
 
 
 def _components(routes: list[Route]) -> Json:
-    """Return what several routes share: the schemas of answers, bodies and refusals, and the refusals themselves."""
-    refusals = {refusal.name: refusal for rule, _, _, contract in routes for refusal in refusals_of(rule, contract)}
+    """Return what several routes share: the schemas of answers, bodies and errors, and the error responses."""
+    errors = {error.name: error for rule, _, _, contract in routes for error in error_responses(rule, contract)}
     bodies = [contract.form for *_, contract in routes if contract.form]
     queries = [contract.query for *_, contract in routes if contract.query]
     schemas = _answer_components(routes) | body_components(bodies) | fields_components([*bodies, *queries]) | NOTHING
-    schemas |= {name: refusal.schema for name, refusal in refusals.items()}
-    responses = {name: refusal.response for name, refusal in sorted(refusals.items())}
+    schemas |= {name: error.schema for name, error in errors.items()}
+    responses = {name: error.response for name, error in sorted(errors.items())}
     return {"schemas": dict(sorted(schemas.items())), "responses": responses}
 
 
@@ -142,12 +142,12 @@ def _operation(rule: Rule, method: str, view: Any, contract: Contract, rules: di
 
 
 def _operation_id(view: Any, contract: Contract) -> str:
-    """Return the name of an operation, from which generators of clients make the name of a function."""
+    """Return the `operationId`, from which client generators make the name of a function."""
     return contract.name or view.__name__
 
 
 def _schemes_of(contract: Contract) -> list[str]:
-    """Return the names of the security schemes, any one of which opens the route. None: the route is open."""
+    """Return the security schemes that a route accepts, any one of them. Without one, the route is open."""
     if contract.policy is Policy.CLIENT:
         return ["client"]
     if contract.token is None:
@@ -199,7 +199,7 @@ def _responses(rule: Rule, contract: Contract, rules: dict[str, Rule]) -> Json:
         "links": {name: _link(name, contract, rules[name]) for name in contract.links},
     }
     responses: Json = {"200": {name: value for name, value in success.items() if value}}
-    return responses | {str(refusal.status): refusal.reference for refusal in refusals_of(rule, contract)}
+    return responses | {str(error.status): error.reference for error in error_responses(rule, contract)}
 
 
 def _headers(contract: Contract) -> Json:
@@ -208,7 +208,7 @@ def _headers(contract: Contract) -> Json:
 
 
 def _link(name: str, contract: Contract, rule: Rule) -> Json:
-    """Return a link to an operation, whose path takes the id of what was answered: of the first one of a list."""
+    """Return a link to an operation whose path needs an id: that of the answer, or of the first item of a list."""
     place = "/data" if "id" in getattr(contract.answer, "__struct_fields__", ()) else "/data/data/0"
     return {
         "operationId": name,

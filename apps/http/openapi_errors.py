@@ -1,4 +1,4 @@
-"""The refusals of the OpenAPI document: one flat object for each status, shared by the routes that answer the same."""
+"""The error responses of the OpenAPI document: one flat schema per status, shared by routes with the same errors."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -23,16 +23,16 @@ NOTHING = {"Nothing": {"type": "object", "additionalProperties": False, "descrip
 
 
 @dataclass(frozen=True)
-class Refusal:
-    """The errors of one status that a route may answer."""
+class ErrorResponse:
+    """The errors of one status that a route may answer with."""
 
     status: int
     types: tuple[str, ...]  # of `error.type`
-    form: type[JsonForm] | None  # whose fields `error.fields` names
+    form: type[JsonForm] | None  # its fields are the keys of `error.fields`
 
     @property
     def name(self) -> str:
-        """The name of its components: `SignUpInvalidBodyOrWeakPassword`. A type belongs to one status."""
+        """The name of the components, such as `SignUpInvalidBodyOrWeakPassword`. An error type has only one status."""
         types = "Or".join(kind.title().replace("_", "") for kind in self.types)
         return f"{name_of(self.form) if self.form else ''}{types}"
 
@@ -50,7 +50,7 @@ class Refusal:
 
     @property
     def schema(self) -> Json:
-        """The envelope, for `components.schemas`. `fields` is optional in all, so that clients read all alike."""
+        """The envelope, for `components.schemas`. Every error has the optional `fields`, so clients read all alike."""
         error = {
             "type": "object",
             "properties": {"type": {"type": "string", "enum": [*self.types]}, "fields": fields_reference(self.form)},
@@ -60,22 +60,22 @@ class Refusal:
         return envelope(self.status, data={"$ref": REF.format(name="Nothing")}, error=error)
 
 
-def refusals_of(rule: Rule, contract: Contract) -> list[Refusal]:
-    """Return the refusals of a route, sorted by status."""
+def error_responses(rule: Rule, contract: Contract) -> list[ErrorResponse]:
+    """Return the error responses of a route, sorted by status."""
     by_status: dict[int, list[type[ApiError]]] = defaultdict(list)
     not_found: list[type[ApiError]] = [NotFound] if rule.arguments else []
     for error in [*contract.all_errors, *not_found]:
         by_status[error.status].append(error)
-    return [_refusal(status, by_status[status], contract) for status in sorted(by_status)]
+    return [_error_response(status, by_status[status], contract) for status in sorted(by_status)]
 
 
-def _refusal(status: int, errors: list[type[ApiError]], contract: Contract) -> Refusal:
+def _error_response(status: int, errors: list[type[ApiError]], contract: Contract) -> ErrorResponse:
     names_fields = any(error.names_fields for error in errors)
     types = tuple(sorted(error.type for error in errors))
-    return Refusal(status, types, (contract.form or contract.query) if names_fields else None)
+    return ErrorResponse(status, types, (contract.form or contract.query) if names_fields else None)
 
 
 def envelope(code: int, **properties: Json) -> Json:
-    """Return the schema of an envelope with the members `properties` beside those of every envelope."""
+    """Return the schema of an envelope with the given members (`data`, `error`) and those that all envelopes have."""
     members = {"code": {"const": code}, "message": {"type": "string"}, "state": {"const": 0}, **properties}
     return {"type": "object", "properties": members, "required": sorted(members), "additionalProperties": False}

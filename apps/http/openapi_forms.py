@@ -1,4 +1,4 @@
-"""The JSON Schemas (2020-12) of forms: of a body or a query, and of the problems that a refusal names in `fields`."""
+"""The JSON Schemas (2020-12) of forms: of a body or a query, and of `error.fields` in an error response."""
 
 import functools
 from collections.abc import Callable, Iterable, Iterator
@@ -18,13 +18,13 @@ _PROBLEMS = {"$ref": REF.format(name="Problems")}
 
 
 def form_schema(form: type[Form], nested: Callable[[type[Form]], Json] | None = None) -> Json:
-    """Return the schema of a form. `nested` returns the schema of a form within it; by default, that is in place."""
+    """Return the schema of a form. `nested` returns the schema of a nested form; by default, it is inlined."""
     fields = fields_of(form)
     return {
         "type": "object",
         "properties": {name: _field_schema(name, field, nested or form_schema) for name, field in fields.items()},
         "required": [name for name, field in fields.items() if is_required(field)],
-        "additionalProperties": issubclass(form, UrlEncodedForm),  # which ignores unknown parameters
+        "additionalProperties": issubclass(form, UrlEncodedForm),  # it ignores unknown parameters
     }
 
 
@@ -39,17 +39,17 @@ def reference(form: type[Form]) -> Json:
 
 
 def body_components(forms: Iterable[type[Form]]) -> Json:
-    """Return {name: schema} of the forms and of those within them."""
+    """Return {name: schema} of the forms and of their nested forms."""
     return {name_of(one): form_schema(one, reference) for form in forms for one in _with_nested(form)}
 
 
 def fields_reference(form: type[Form] | None) -> Json:
-    """Return a reference to the schema of `error.fields` for the requests of a form, or of none."""
+    """Return a reference to the schema of `error.fields`, for a form or for a route without one."""
     return {"$ref": REF.format(name=f"{name_of(form) if form else ''}Fields")}
 
 
 def fields_components(forms: Iterable[type[Form]]) -> Json:
-    """Return {name: schema} of `error.fields` for each form and those within it, and what they share."""
+    """Return {name: schema} of `error.fields` for each form and its nested forms, and the schemas that they share."""
     shared = {
         "Problems": {"type": "array", "items": {"type": "string"}, "description": "What is wrong with one field."},
         "Fields": {"type": "object", "additionalProperties": _PROBLEMS},
@@ -58,10 +58,10 @@ def fields_components(forms: Iterable[type[Form]]) -> Json:
 
 
 def _fields_schema(form: type[Form]) -> Json:
-    """Return the schema of the problems of a form: one list of texts a field, nested like the body.
+    """Return the schema of `error.fields` for a form: a list of problems per field, nested like the body.
 
-    Names that the form does not have are problems too. They are in `unevaluatedProperties`, because generators make an
-    index signature of `additionalProperties`, which would have to fit the type of every field.
+    Unknown keys of a body are listed too. They are described by `unevaluatedProperties`: generators turn
+    `additionalProperties` into an index signature, which would have to fit the type of every field.
     """
     properties = {name: _problems_schema(field) for name, field in fields_of(form).items()}
     if issubclass(form, JsonForm) and not issubclass(form, QueryForm | UrlEncodedForm):

@@ -1,4 +1,4 @@
-"""The head of the OpenAPI document: what a reader must know before the first call, and the tags in the order of use."""
+"""The `info` object of the OpenAPI document, with an introduction for readers, and its tags in the order of use."""
 
 import inspect
 import sys
@@ -12,7 +12,7 @@ from apps.http import cookies
 
 Json = dict[str, Any]
 
-# Features in the order in which a client meets them. Others come between the two lines, by name.
+# The first and the last features in the order of use. The others come between them, sorted by name.
 _FIRST = ("user", "login", "token", "session", "password")
 _LAST = ("settings", "introspection", "health", "admin")
 
@@ -78,7 +78,7 @@ def info() -> Json:
 
 
 def tags(modules: Iterable[str]) -> list[Json]:
-    """Return the tags of the views' modules, in the order of use. The docstring of a module describes its tag."""
+    """Return the tags of the views' modules, in the order of use, described by the modules' docstrings."""
     docs = {tag_of(module): inspect.getdoc(sys.modules[module]) or "" for module in modules}
     return [{"name": tag, "description": docs[tag].partition("\n")[0]} for tag in sorted(docs, key=_place)]
 
