@@ -32,7 +32,8 @@ lists the problems of each field, nested like the body. `message` is for people 
 `Retry-After` when to try again. Any other method on a path gets 405.
 
 **Tokens.** Send one as `Authorization: Bearer <token>`. An access token lives {access}, and a refresh token {refresh};
-a session ends after {session} at the latest. {rotation} Logout ends a session and all its tokens.{cookie_mode}
+a session ends after {session} at the latest. {rotation} Logout ends a session and all its tokens.
+`GET /api/v1/settings` has these lifetimes for programs.{cookie_mode}
 
 **Fresh tokens.** A token is fresh if it comes from a sign-up or a login, not from a refresh. Changes to how an account
 is protected, its export and its deletion need one. 401 `fresh_token_required` means: log in again for this."""
