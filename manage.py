@@ -20,6 +20,10 @@ def main() -> None:
     from apps.settings.reader import InvalidSettings
     from apps.settings.urls import redact, secrets_of
 
+    if sys.argv[1:2] == ["doctor"]:  # before an application is made: that would create files
+        from apps.commands.doctor import doctor
+
+        doctor(sys.argv[2:], prog_name="manage.py doctor")
     try:
         app = create_app()
     except InvalidSettings as error:

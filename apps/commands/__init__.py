@@ -8,6 +8,7 @@ from flask import Flask
 from apps.commands.audit import audit_commands
 from apps.commands.backup import backup, restore
 from apps.commands.client import client_commands
+from apps.commands.doctor import doctor
 from apps.commands.documents import config_example, write_openapi, write_postman
 from apps.commands.key import key_commands
 from apps.commands.server import run, serve
@@ -18,6 +19,7 @@ from apps.database.migrations import bind_migrations
 _COMMANDS: tuple[click.Command, ...] = (
     run,
     serve,
+    doctor,
     create_admin,
     backup,
     restore,

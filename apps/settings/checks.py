@@ -88,13 +88,13 @@ def _each(value: str | tuple[str, ...]) -> tuple[str, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 
-def file_problems(app: Flask, settings: BaseConfig) -> list[str]:
+def file_problems(app: Flask, settings: BaseConfig, *, creates: bool) -> list[str]:
     """Return why SQLite cannot use the file that DATABASE_URL names. Another database may be away at the start."""
     parsed = make_url(settings.DATABASE_URL or "sqlite://")
     file = sqlite_file(parsed, app.instance_path) if parsed.get_backend_name() == "sqlite" else None
     if file is None:
         return []
-    if file.parent == Path(app.instance_path):
+    if file.parent == Path(app.instance_path) and creates:
         make_folder(app)
     problem = problem_of(file)
     return [f"DATABASE_URL: {problem}"] if problem else []

@@ -28,19 +28,21 @@ def make_folder(app: Flask) -> Path:
     return folder
 
 
-def fill_secrets(app: Flask, settings: BaseConfig, names: list[str]) -> BaseConfig:
+def fill_secrets(app: Flask, settings: BaseConfig, names: list[str], *, creates: bool = True) -> BaseConfig:
     """Return `settings` with a random value for each empty secret of `names`, kept in instance/secrets.json (0600).
 
-    Raises `InvalidSettings` if the file cannot be created or read.
+    Unless `creates` is True, a missing file is not created. Raises `InvalidSettings` if the file cannot be created or
+    read.
     """
     empty = {name: getattr(settings, name) for name in names if not getattr(settings, name)}
     if not empty:
         return settings
-    path = make_folder(app) / "secrets.json"
+    path = (make_folder(app) if creates else Path(app.instance_path)) / "secrets.json"
+    new = {name: secrets.token_urlsafe(32) for name in names}
     try:
-        if not path.exists():
-            _create(path, {name: secrets.token_urlsafe(32) for name in names})
-        content = path.read_bytes()
+        if not path.exists() and creates:
+            _create(path, new)
+        content = path.read_bytes() if creates or path.exists() else json.dumps(new).encode()
     except OSError as error:
         raise InvalidSettings([f"instance/secrets.json: cannot create or read {path}: {error.strerror}"]) from None
     stored = _parse(content, empty)

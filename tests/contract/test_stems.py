@@ -27,6 +27,7 @@ SHARED = {
     "commands": {
         "backup": "all tables at once",
         "database_copy": "how `backup` copies a database",
+        "doctor": "every setting and store at once",
         "documents": "files that are generated from the code",
         "postman_collection": "one of these files",
         "server": "`run` and `serve`",
