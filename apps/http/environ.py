@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable
+from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 from wsgiref.types import WSGIEnvironment
 
@@ -45,12 +46,19 @@ def _headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     A name with an underscore is dropped: `X_Forwarded_For` would become the variable of `X-Forwarded-For`.
     """
     variables: dict[str, str] = {}
-    for raw_name, value in headers:
-        if b"_" in raw_name:
-            continue
-        name, text = raw_name.decode("latin-1").upper().replace("-", "_"), value.decode("latin-1")
-        key = name if name in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{name}"
+    for name, value in headers:
+        key, text = _variable(name), value.decode("latin-1")
         if key in variables:
-            text = f"{variables[key]}{'; ' if name == 'COOKIE' else ','}{text}"
-        variables[key] = text
+            text = f"{variables[key]}{'; ' if name == b'cookie' else ','}{text}"
+        if key:
+            variables[key] = text
     return variables
+
+
+@lru_cache(maxsize=64)  # a name has at most 64 kB, so at most 8 MB
+def _variable(name: bytes) -> str | None:
+    """Return the name of a header's variable, or None for a header to drop. granian's names are in lower case."""
+    if b"_" in name:
+        return None
+    variable = name.decode("latin-1").upper().replace("-", "_")
+    return variable if variable in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{variable}"
