@@ -53,8 +53,8 @@ class Lease(NamedTuple):
 class RedisCache:
     """Reads and writes the entries that all processes share. No Redis error reaches the caller.
 
-    While the circuit breaker is open, every read is a miss, and `put` returns False. Then the caller must raise the
-    cache epoch, so that other processes do not go on using the old entry.
+    While the circuit breaker is open, every read is a miss, and `put` returns False. Then the caller must bump the
+    cache epoch, so that other processes stop using the old entry.
     """
 
     def __init__(self, url: str, timeout: float) -> None:
@@ -79,19 +79,22 @@ class RedisCache:
 
     def get_many(self, keys: Sequence[str], lease: Lease | None = None) -> list[tuple[int, str] | None]:
         """Return a (version, value) or None for each key, in one round trip; leave the lease where nothing is."""
-        values = self._guarded(self._ask, keys, lease) if self._is_trusted else None
+        values = self._guarded(self._get, keys, lease) if self._is_trusted else None
         if values is None:
             found: list[tuple[int, str] | None] = [None] * len(keys)
         else:
             self._note_removed([key for key, value in zip(keys, values, strict=True) if isinstance(value, int)])
-            found = [self._read(key, value) for key, value in zip(keys, values, strict=True)]
+            found = [self._parse_entry(key, value) for key, value in zip(keys, values, strict=True)]
         if self.on_lookup:
             self.on_lookup(len(keys) - found.count(None), found.count(None))
         return found
 
     def put(self, entries: Sequence[Stored], seconds: float) -> bool:
-        """Store each entry unless a later version is present; what Redis misses is invalidated when it is back."""
-        if self._guarded(self._send, entries, seconds) is not None:
+        """Store each entry unless a later version is present. Return False if Redis is unreachable.
+
+        Then the entries are invalidated as soon as Redis is back.
+        """
+        if self._guarded(self._put, entries, seconds) is not None:
             return True
         return self._keep_pending(entries, seconds)
 
@@ -101,32 +104,32 @@ class RedisCache:
     def fill(self, entries: Sequence[Stored], seconds: float, lease: Lease) -> None:
         """Store what was read, where the lease is still there; without Redis it may be lost."""
         if self._is_trusted and time.monotonic() < lease.end:
-            self._guarded(self._send, entries, seconds, lease.mark)
+            self._guarded(self._put, entries, seconds, lease.mark)
 
     def forget(self, key: str) -> None:
         """Drop an entry."""
-        self._guarded(lambda: self._reach().delete(key))
+        self._guarded(lambda: self._get_client().delete(key))
 
     def invalidate_all(self, reason: str) -> None:
-        """Make this process treat every entry as a miss for about a second, and afterwards those stored before its end.
+        """Ignore every entry for about a second, and afterwards the entries that were stored before the end of it.
 
-        The pause lets fills under way end, which may carry rows from before this call. Nothing is deleted in Redis.
+        The pause lets pending fills end: they may carry rows from before this call. Nothing is deleted in Redis.
         """
         with self._lock:
             loss = self._stop_trusting()
         extra = {"event": "cache.invalidated", "cause": reason}
         logger.warning("cache invalidated: entries stored until now are ignored", extra=extra)
-        _later(_SETTLING, lambda: self._trust(loss))
+        _call_later(_SETTLING, lambda: self._trust(loss))
 
     def ping(self) -> bool:
         """Return True if Redis answers now, and its entries are used."""
-        return self._is_trusted and self._guarded(self._ask, []) is not None
+        return self._is_trusted and self._guarded(self._get, []) is not None
 
     @property
     def _is_trusted(self) -> bool:
         return self._trusted_since < math.inf
 
-    def _read(self, key: str, entry: str | int | None) -> tuple[int, str] | None:
+    def _parse_entry(self, key: str, entry: str | int | None) -> tuple[int, str] | None:
         if not isinstance(entry, str):
             return None
         try:
@@ -138,8 +141,8 @@ class RedisCache:
             self.forget(key)
             return None
 
-    def _reach(self) -> Any:
-        """Return the client, made on first use: a cluster that is away must not stop the start."""
+    def _get_client(self) -> Any:
+        """Return the client. It is created on first use: an unreachable cluster must not stop the start."""
         if self._client is None:
             client = self._connect()
             times_of(client)  # connects to every primary; one that appears later has replaced another
@@ -159,11 +162,11 @@ class RedisCache:
                 self._client.drop()  # no thread may go on reading from the old server
             self._known_servers.add(server)
 
-    def _ask(self, keys: Sequence[str], lease: Lease | None = None) -> Any:
-        return self._run(GET, keys, (lease.mark if lease else "", _LEASE_MILLISECONDS))
+    def _get(self, keys: Sequence[str], lease: Lease | None = None) -> Any:
+        return self._run_script(GET, keys, (lease.mark if lease else "", _LEASE_MILLISECONDS))
 
-    def _run(self, script: Script, keys: Sequence[str], arguments: Sequence[str | int]) -> Any:
-        client = self._reach()
+    def _run_script(self, script: Script, keys: Sequence[str], arguments: Sequence[str | int]) -> Any:
+        client = self._get_client()
         command = ("EVALSHA", script.sha, len(keys), *keys, *arguments)
         try:
             return client.execute_command(*command)
@@ -173,18 +176,18 @@ class RedisCache:
 
     def _now(self) -> float:
         """Return the server's time, or the latest of several servers."""
-        return max(times_of(self._reach()))
+        return max(times_of(self._get_client()))
 
-    def _send(self, entries: Sequence[Stored], seconds: float, mark: str = "") -> Any:
+    def _put(self, entries: Sequence[Stored], seconds: float, mark: str = "") -> Any:
         keys: list[str] = []
         arguments: list[str | int] = [int(seconds * 1000), mark]
         for key, version, value in entries:
             keys.append(key)
             arguments += [version, value]
         try:
-            removed = self._run(PUT, keys, arguments)
+            removed = self._run_script(PUT, keys, arguments)
         except redis.OutOfMemoryError:
-            self._reach().delete(*keys)  # a full Redis still deletes, and without a lease no reader fills them again
+            self._get_client().delete(*keys)  # a full Redis still deletes; without a lease, no reader refills them
             raise
         self._note_removed(removed)
         return removed
@@ -219,7 +222,7 @@ class RedisCache:
         self._probe_later()
 
     def _stop_trusting(self) -> int:
-        """Use no entry; return the number of this loss, so that the end of an earlier one does not end it."""
+        """Ignore all entries. Return the number of this loss of trust, for `_trust`."""
         self._trust_losses += 1
         self._trusted_since = math.inf
         return self._trust_losses
@@ -236,9 +239,9 @@ class RedisCache:
                 return False
         return self.put(entries, seconds)  # Redis came back between the failure and the lock
 
-    # Not a `Probe`: a request that tried Redis itself would wait for it.
+    # Not a `Probe`, which lets a request try: the request would wait for Redis.
     def _probe_later(self) -> None:
-        _later(_PROBE_INTERVAL, self._probe)
+        _call_later(_PROBE_INTERVAL, self._probe)
 
     def _probe(self) -> None:
         loss = self._trust_losses
@@ -249,11 +252,11 @@ class RedisCache:
         finally:
             if self._is_open:
                 self._probe_later()
-        _later(_SETTLING, lambda: self._trust(loss))
+        _call_later(_SETTLING, lambda: self._trust(loss))
         logger.warning("Redis is back: reads use it again in a second", extra={"event": "cache.closed"})
 
     def _trust(self, loss: int) -> None:
-        """Use what is stored from now on, unless trust was lost again meanwhile."""
+        """Use entries that are stored from now on, unless trust was lost again since `loss`."""
         now = self._guarded(self._now)
         with self._lock:
             if now and loss == self._trust_losses:
@@ -261,14 +264,14 @@ class RedisCache:
                 self.on_event("trusted")
 
     def _replay(self) -> None:
-        """Invalidate in Redis what changed during the outage, then close the breaker. No request waits for it.
+        """Invalidate in Redis the entries that changed during the outage, then close the breaker.
 
-        Values are not sent: another process may have written later ones, which Redis may have missed as well.
+        The entries are sent without values: another process may have written later ones, also during the outage.
         """
-        self._ask([])
+        self._get([])
         sent: dict[str, tuple[int, float]] = {}
         while True:
-            with self._lock:  # nothing becomes pending between the last check and the closing
+            with self._lock:  # so that nothing becomes pending between the last check and the closing
                 pending = self._pending_invalidations
                 unsent = {key: missed for key, missed in pending.items() if sent.get(key) != missed}
                 if not unsent:
@@ -277,14 +280,14 @@ class RedisCache:
                     return
             try:
                 for key, (version, lifetime) in unsent.items():
-                    self._send([(key, version, "")], lifetime)
+                    self._put([(key, version, "")], lifetime)
             except redis.OutOfMemoryError:
-                self._reach().delete(*unsent)
+                self._get_client().delete(*unsent)
                 raise
             sent |= unsent
 
 
-def _later(seconds: float, act: Callable[[], None]) -> None:
+def _call_later(seconds: float, act: Callable[[], None]) -> None:
     timer = threading.Timer(seconds, act)
     timer.daemon = True  # the process need not wait for it to end
     timer.start()

@@ -206,7 +206,7 @@ def forget_everything(app: Flask, user_id: int) -> None:
     if hasattr(store, "_entries"):
         store._entries.clear()
     else:
-        store._reach().execute_command("FLUSHDB")
+        store._get_client().execute_command("FLUSHDB")
 
 
 @pytest.mark.stores("sqlite", "postgresql", "mariadb")
