@@ -1,4 +1,4 @@
-"""The migration that a database is at, and the one that this code needs.
+"""The migration (revision) of a database, and the one that this code needs.
 
 A database may be ahead: during a rolling update, the previous release runs on the migrated tables.
 """
@@ -12,6 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from apps.about import ROOT
+from apps.database.transaction import error_code
 
 # Undefined table and undefined column: SQLSTATE of PostgreSQL, of MariaDB and MySQL, and texts of SQLite.
 _MISSING = frozenset({"42P01", "42703", "42S02", "42S22"})
@@ -31,7 +32,7 @@ def needed_revision() -> str:
 def read_revision(scalar: Callable[..., Any]) -> str | None:
     """Return the migration of the database, or None if it has no tables.
 
-    `scalar` runs a statement, in a transaction that cannot go on after None.
+    `scalar` runs a statement and returns its value. After None, roll its transaction back.
     """
     try:
         return scalar(text("SELECT version_num FROM alembic_version"))  # type: ignore[no-any-return]
@@ -42,7 +43,7 @@ def read_revision(scalar: Callable[..., Any]) -> str | None:
 
 
 def problem_of(revision: str | None) -> str | None:
-    """Return what is wrong with a database at this migration, and the command that mends it; None if nothing is."""
+    """Return why a database at this migration cannot be used, and the command to fix it; None if it can be used."""
     if revision is None:
         return f"Has no tables: needs migration {needed_revision()}. Run `manage.py db upgrade`."
     if revision in _known() and revision < needed_revision():
@@ -52,6 +53,5 @@ def problem_of(revision: str | None) -> str | None:
 
 def is_missing_schema(error: DBAPIError) -> bool:
     """Return True if a table or a column does not exist."""
-    original = error.orig
-    code = getattr(original, "sqlstate", None) or (original.args[0] if original and original.args else None)
+    code = error_code(error)
     return code in _MISSING or (isinstance(code, str) and bool(_MISSING_TEXT.search(code)))

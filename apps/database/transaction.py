@@ -10,7 +10,7 @@ from typing import Any, Literal, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import event
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.orm import Session as OrmSession
 from sqlalchemy.orm import SessionTransaction
 from sqlalchemy.orm.exc import StaleDataError
@@ -39,7 +39,10 @@ _hooks: list[Callable[[Marks], Publish]] = []
 
 
 def publish_with(hook: Callable[[Marks], Publish]) -> Callable[[Marks], Publish]:
-    """Register a function that prepares the publishing of marked rows before the commit; usable as a decorator."""
+    """Register a function that gets the marked rows before the commit and returns one that publishes them after it.
+
+    Usable as a decorator.
+    """
     _hooks.append(hook)
     return hook
 
@@ -50,7 +53,7 @@ def in_transaction(session: OrmSession) -> bool:
 
 
 def marks() -> Marks:
-    """Return the rows of the current transaction that are to be published, to add to them."""
+    """Return the marks of the current transaction, a dict to add to. Raises `RuntimeError` outside of one."""
     if not in_transaction(db.session()):
         raise RuntimeError("cached rows marked outside of a transaction")
     found: Marks = db.session.info.setdefault(_MARKS, {})
@@ -122,7 +125,7 @@ def _commit(act: Callable[[], T], prepared: list[Publish]) -> T:
 
 
 def _prepare(prepared: list[Publish]) -> None:
-    """Prepare the publishing within the transaction: afterwards, reading an expired row would begin another one."""
+    """Call the hooks within the transaction: after the commit, reading an expired row would begin another one."""
     db.session.flush()
     prepared += [hook(marks()) for hook in _hooks]
     db.session.info[_IS_ACTIVE] = False  # `_refuse_commit` accepts the commit
@@ -130,7 +133,7 @@ def _prepare(prepared: list[Publish]) -> None:
 
 @contextmanager
 def _not_nested() -> Iterator[None]:
-    """Refuse a transaction within another one: the inner one would commit or close what the outer one has begun."""
+    """Raise `RuntimeError` for a nested transaction: it would commit or close the outer one."""
     if in_transaction(db.session()):
         raise RuntimeError("a transaction within a transaction: call the undecorated function instead")
     info = db.session.info
@@ -143,7 +146,7 @@ def _not_nested() -> Iterator[None]:
 
 @event.listens_for(OrmSession, "before_commit")
 def _refuse_commit(session: OrmSession) -> None:
-    """Refuse a commit by a service: an error after it would lose the marks of what it committed."""
+    """Raise `RuntimeError` if a service commits: an error after that would lose the marks of the committed rows."""
     if in_transaction(session) and not session.in_nested_transaction():
         raise RuntimeError("a commit within a transaction: `@transactional` commits when the function returns")
 
@@ -157,7 +160,7 @@ def _save_info(session: OrmSession, transaction: SessionTransaction) -> None:
 
 @event.listens_for(OrmSession, "after_soft_rollback")
 def _restore_info(session: OrmSession, transaction: SessionTransaction) -> None:
-    """Forget what was marked since the savepoint that is rolled back."""
+    """Remove the marks that were made since the savepoint, when it is rolled back."""
     if transaction.nested:
         saved = session.info[_SAVEPOINTS][transaction]
         session.info.clear()
@@ -166,7 +169,7 @@ def _restore_info(session: OrmSession, transaction: SessionTransaction) -> None:
 
 @event.listens_for(OrmSession, "after_transaction_end")
 def _forget_info(session: OrmSession, transaction: SessionTransaction) -> None:
-    """Forget all marks after a rollback, also after one by the service, which may go on."""
+    """Remove all marks after a rollback, also after one by the service itself, which may continue."""
     if transaction.parent is None:
         is_active = in_transaction(session)
         session.info.clear()
@@ -174,9 +177,14 @@ def _forget_info(session: OrmSession, transaction: SessionTransaction) -> None:
 
 
 def _is_retryable(error: OperationalError) -> bool:
-    original = error.orig
-    code = getattr(original, "sqlstate", None) or (original.args[0] if original and original.args else None)
+    code = error_code(error)
     return code == _SERIALIZATION_FAILURE or code in _DEADLOCKS
+
+
+def error_code(error: DBAPIError) -> object:
+    """Return the SQLSTATE (psycopg), the error number (PyMySQL) or the text (SQLite) of a driver's error, or None."""
+    original = error.orig
+    return getattr(original, "sqlstate", None) or (original.args[0] if original and original.args else None)
 
 
 def violates(error: IntegrityError, constraint: str, column: str) -> bool:
