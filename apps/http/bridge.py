@@ -1,4 +1,4 @@
-"""The way of a request from granian's ASGI worker to the WSGI application, and of its response back.
+"""A bridge from granian's ASGI interface to the WSGI application: requests in, responses out.
 
 granian's own WSGI interface drops header values with bytes over 127, and closes the connection when a response is sent
 before the body was read (docs/decisions/0006-granian.md).
@@ -29,11 +29,12 @@ class Reply(NamedTuple):
 
 
 class Bridge:
-    """Runs `app` in `threads` threads. A request whose body is still arriving takes none of them."""
+    """Runs `app` in `threads` threads. A request takes a thread only after its body has arrived."""
 
     def __init__(self, app: Flask, threads: int, loop: asyncio.AbstractEventLoop) -> None:
+        """Start the threads. `loop` is the event loop of the worker, which reads the bodies."""
         self._app = app
-        self._body_limit = (app.config["MAX_CONTENT_LENGTH"] or 0) + 1  # one byte more shows that it is too large
+        self._body_limit = (app.config["MAX_CONTENT_LENGTH"] or 0) + 1  # the extra byte shows that a body is too large
         self._loop = loop
         self._is_draining = False
         self._reading: set[asyncio.Task[None]] = set()  # the loop itself keeps only weak references
@@ -42,14 +43,14 @@ class Bridge:
             threading.Thread(target=self._work, daemon=True).start()
 
     def schedule(self, request: Any) -> None:
-        """Begin a request. granian calls this in a thread that must not wait."""
+        """Queue a request, after its body if it has one. granian calls this in a thread that must not block."""
         if has_body(request.scope):
             self._loop.call_soon_threadsafe(self._begin_reading, request)
         else:
             self._queue.put((request, no_body()))
 
     def drain(self) -> None:
-        """From now on close each connection after its response, so that the client opens one to another worker."""
+        """Close each connection after its next response, so that the client connects to another worker."""
         self._is_draining = True
 
     def _begin_reading(self, request: Any) -> None:
@@ -73,7 +74,7 @@ class Bridge:
         reply = self._reply(request, body)
         if self._is_draining or not body.is_whole:
             reply.headers.append((b"connection", b"close"))
-        send = request.proto.send  # granian's needs no `await`
+        send = request.proto.send  # a plain function in granian, without `await`
         send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
         send({"type": "http.response.body", "body": reply.body})
         request.done()
@@ -81,11 +82,11 @@ class Bridge:
     def _reply(self, request: Any, body: ReceivedBody) -> Reply:
         try:
             return _call(self._app, request.scope, body)
-        except Exception:  # an error of the middleware: Flask answers those of a view
+        except Exception:  # in WSGI middleware: Flask handles the errors of views
             logger.exception("unexpected error", extra={"event": "error"})
-            return self._unexpected()
+            return self._internal_error()
 
-    def _unexpected(self) -> Reply:
+    def _internal_error(self) -> Reply:
         with self._app.test_request_context():
             response = self._app.make_response(self._app.handle_user_exception(ApiError()))
         return Reply(response.status_code, _encoded([*HEADERS.items(), *response.headers]), response.get_data())

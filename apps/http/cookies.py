@@ -37,20 +37,20 @@ def set_tokens(response: Response, session_id: str, pair: TokenPair) -> None:
 
 
 def send_csrf_token(response: Response, session_id: str) -> None:
-    """Send the CSRF token in a header too, in cookie mode: a page of another host cannot read the cookie."""
+    """In cookie mode, send the CSRF token in a header too: a page of another host cannot read the cookie."""
     if is_on():
         response.headers[CSRF_HEADER] = csrf_token(session_id)
 
 
 def clear_tokens(response: Response) -> Response:
-    """Delete the cookies that `set_tokens` sets, in cookie mode."""
+    """In cookie mode, delete the cookies that `set_tokens` sets. Return the response."""
     for name in (ACCESS, REFRESH, CSRF) if is_on() else ():
         response.delete_cookie(name, path="/", secure=True, samesite="Strict")
     return response
 
 
 def read_token(kind: Kind) -> str | None:
-    """Return the token in the request's cookie, in cookie mode."""
+    """Return the token in the request's cookie, or None without one, and always without cookie mode."""
     name = ACCESS if kind == "access" else REFRESH
     return (request.cookies.get(name) or None) if is_on() else None
 
@@ -62,7 +62,7 @@ def csrf_token(session_id: str) -> str:
 
 
 def is_forged(session_id: str) -> bool:
-    """Return True if a request that changes something does not carry the CSRF token of its session."""
+    """Return True if a request with an unsafe method (RFC 9110, 9.2.1) lacks the CSRF token of its session."""
     if request.method in SAFE_METHODS:
         return False
     return not hmac.compare_digest(request.headers.get(CSRF_HEADER, "").encode(), csrf_token(session_id).encode())

@@ -1,4 +1,4 @@
-"""The WSGI environment (PEP 3333) of a request that a server describes by an ASGI scope."""
+"""Convert the ASGI scope of a request into a WSGI environment (PEP 3333)."""
 
 import sys
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ _CONSTANT = {
 
 
 def environ_of(scope: Scope, body: ReceivedBody) -> WSGIEnvironment:
-    """Return the environment. Bytes over 127 become the characters of latin-1, in the path and in headers."""
+    """Return the WSGI environment. Bytes over 127 in the path and in headers are decoded as Latin-1 (PEP 3333)."""
     path: bytes = scope["raw_path"]
     server, client = scope["server"], scope["client"]
     return {
@@ -41,7 +41,7 @@ def environ_of(scope: Scope, body: ReceivedBody) -> WSGIEnvironment:
 
 
 def _headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Return the headers as variables; repeated ones are joined (RFC 9110, 5.2; for cookies RFC 6265, 5.4).
+    """Return the headers as CGI variables. Repeated ones are joined (RFC 9110, 5.2; for cookies RFC 6265, 5.4).
 
     A name with an underscore is dropped: `X_Forwarded_For` would become the variable of `X-Forwarded-For`.
     """

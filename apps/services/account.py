@@ -1,4 +1,4 @@
-"""What every change of an account needs: who asks for it, and the user's row, locked."""
+"""Helpers for every change of an account: the requester, and the locked row of the user."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ IfMatch = frozenset[str] | None  # versions that the client may have read (RFC 9
 
 @dataclass(frozen=True, slots=True)
 class Requester:
-    """The user who asks for a change, the session they ask from, and whether its token comes from a login."""
+    """The user and the session that request a change, and whether the token is fresh: from a login, not a refresh."""
 
     user_id: int
     session_id: str
@@ -33,7 +33,7 @@ def read_user(user_id: int) -> User:
 
 
 def lock_user(user_id: int, requester: Requester, if_match: IfMatch = None) -> User:
-    """Return the row that is to be changed, locked with the requester's own until the caller's transaction ends.
+    """Lock the user's row and the requester's until the caller's transaction ends. Return the user.
 
     The requester may have been logged out, blocked or demoted since their token was verified, so this is checked again
     under the lock. Raises `InvalidToken`, `Forbidden`, `UserNotFound`, `StaleVersion`.
@@ -66,13 +66,16 @@ def lock_user_for_deactivation(user_id: int, requester: Requester, if_match: IfM
 
 
 def require_fresh(requester: Requester) -> None:
-    """Raise `FreshTokenRequired` unless the token comes from a login."""
+    """Raise `FreshTokenRequired` unless the token is fresh."""
     if not requester.is_fresh:
         raise FreshTokenRequired
 
 
 def _require_another_admin(user_id: int) -> None:
-    """Lock the rows of all admins, always in one order, so that two admins cannot leave at the same time."""
+    """Lock the rows of all active admins, in the order of their ids. Raise `LastAdmin` if there is no other one.
+
+    Because of the lock, two admins cannot be removed at the same time.
+    """
     admins = select(User.id).where(User.role == "admin", User.block_time.is_(None)).order_by(User.id).with_for_update()
     if db.session.scalars(admins).all() == [user_id]:
         raise LastAdmin

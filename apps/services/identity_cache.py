@@ -1,8 +1,8 @@
-"""Users and sessions in the cache: who a token speaks for, in one round trip.
+"""Users and sessions in the cache: the identity of a token costs one round trip.
 
 An entry holds the id of its row and is used only for that row (K1), so even a cache that mixes up its answers cannot
-show one user's data to another. The mobile number stays encrypted. Changes are published after their commit by
-`@transactional`; docs/cache.md draws how an entry lives.
+show one user's data to another. The mobile number stays encrypted. `@transactional` publishes changes after the commit.
+See docs/cache.md.
 """
 
 import functools
@@ -68,7 +68,7 @@ class CachedSession(msgspec.Struct, frozen=True):
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """Who sends a request: the user and the session of a verified token."""
+    """The user and the session of a verified token."""
 
     user: CachedUser
     session: CachedSession
@@ -96,7 +96,7 @@ def session_key(user_id: int, session_id: str) -> str:
 
 
 def find_identity(claims: Mapping[str, Any]) -> Identity | None:
-    """Return the user and the session that verified claims name, or None if one of them does not exist.
+    """Return the user and the session of verified claims, or None if one of them does not exist.
 
     Costs one round trip to the cache and, on a miss, one query. The caller checks whether the user is blocked and the
     session has ended.
@@ -119,32 +119,32 @@ def find_identity(claims: Mapping[str, Any]) -> Identity | None:
 
 
 def cache_new(*rows: User | Session) -> None:
-    """Register new or unchanged rows to be written to the cache after the commit; if Redis fails, they stay a miss."""
+    """Mark new or unchanged rows, to be written to the cache after the commit. If Redis fails, they are not cached."""
     for row in rows:
         marks().setdefault(row, "new")
 
 
 def cache_changed(*rows: User | Session) -> None:
-    """Register changed rows to be written to the cache after the commit, so that no process serves the old ones.
+    """Mark changed rows, to be written to the cache after the commit, so that no process serves the old ones.
 
-    Flushes of the ORM do this by themselves. For an UPDATE by Core, call it with the rows as they are afterwards.
+    A flush of the ORM marks its rows itself. After an UPDATE by Core, call this with the updated rows.
     """
     _mark(rows, "changed")
 
 
 def cache_deleted(*rows: User | Session) -> None:
-    """Register deleted rows to become tombstones in the cache after the commit. Without a user, no session is valid."""
+    """Mark deleted rows, to become tombstones in the cache after the commit. A user's tombstone ends all sessions."""
     _mark(rows, "deleted")
 
 
 def cache_read(lease: Lease, *rows: User | Session) -> None:
-    """Write rows of one user that were just read from the database, after the miss that left `lease`, at once."""
+    """Write rows of one user, just read from the database, to the cache at once. `lease` is that of the miss."""
     cache.fill([_entry(row) for row in rows], lease)
 
 
 @publish_with
 def _prepare(marked: Marks) -> Publish:
-    """Return a function that publishes the marked rows as they are now. Refuse a statement whose rows have no mark."""
+    """Return a function that publishes the marked rows. Refuse a statement that changed rows without a mark."""
     if db.session.info.get(_STATEMENTS, set()) - db.session.info.get(_MARKED, set()):
         raise RuntimeError("UPDATE or DELETE of cached rows without cache_changed or cache_deleted")
     if marked:
@@ -157,9 +157,9 @@ def _prepare(marked: Marks) -> Publish:
 
 
 def _publish(changes: list[list[_Change]], is_committed: bool) -> None:
-    """Write the entries to the cache, one call per user; raise the epoch if Redis missed a change.
+    """Write the entries to the cache, one call per user. Bump the epoch if a change did not reach Redis.
 
-    Without an answer to the commit, the old or the new rows are valid. So the entries of both lose their values.
+    If the result of the commit is unknown, the old or the new rows may be valid, so the entries are invalidated.
     """
     is_missed = False
     for of_user in changes:
@@ -189,7 +189,7 @@ def _mark(rows: Iterable[User | Session], change: Literal["changed", "deleted"])
 
 @event.listens_for(OrmSession, "before_flush")  # after it, a column that was set to an SQL expression is not modified
 def _mark_flushed(session: OrmSession, _context: object, _instances: object) -> None:
-    """Mark changed and deleted rows, but none that this transaction inserted: no process has those in its cache."""
+    """Mark changed and deleted rows, except those that this transaction inserted: they are in no cache yet."""
     if not in_transaction(session):
         return
     inserted = session.info.setdefault(_INSERTED, WeakSet())
@@ -201,7 +201,7 @@ def _mark_flushed(session: OrmSession, _context: object, _instances: object) -> 
 
 @event.listens_for(OrmSession, "do_orm_execute")
 def _note_statement(state: ORMExecuteState) -> Result[Any] | None:
-    """Note a statement that changes cached rows, which no flush sees."""
+    """Note the tables of a statement that changes cached rows: no flush sees it."""
     tables = _changed_tables(state.statement)
     if not tables or not in_transaction(state.session) or state.execution_options.get("keeps_cache"):
         return None
@@ -220,7 +220,7 @@ def _changed_tables(statement: object) -> frozenset[Any]:
 
 
 class _Found(msgspec.Struct, frozen=True):
-    """What the cache knows of a user and one of their sessions."""
+    """The cache entries of a user and one of their sessions. None is a miss."""
 
     user: CachedUser | None
     session: CachedSession | None
@@ -228,7 +228,7 @@ class _Found(msgspec.Struct, frozen=True):
 
 
 def _look_up(user_id: int, session_id: str, lease: Lease | None = None) -> _Found:
-    """Ask the cache in one round trip. `cache_read` may fill what is missing, with the same lease."""
+    """Read both entries in one round trip. With a lease, `cache_read` may fill the missing ones."""
     check_epoch()
     keys = of_user, of_session = user_key(user_id), session_key(user_id, session_id)
     user_entry, session_entry = cache.get_many(keys, lease)
@@ -243,7 +243,7 @@ def _look_up(user_id: int, session_id: str, lease: Lease | None = None) -> _Foun
 def _decode(
     decoder: msgspec.json.Decoder[S], key: str, entry: tuple[int, str] | None, user_id: int, session_id: str
 ) -> S | None:
-    """Return the struct of an entry. Drop an entry that is corrupt or of another row; it counts as a miss."""
+    """Return the struct of an entry. An entry that is corrupt or of another row is dropped and counts as a miss."""
     if entry is None:
         return None
     version, value = entry

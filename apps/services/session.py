@@ -29,7 +29,7 @@ _KEPT_AFTER_END = timedelta(days=1)  # so that the reason why a session ended ca
 def open_session(user_id: int, device: Device) -> Session:
     """Add the session of a login, in the caller's transaction, which holds the user's row.
 
-    Beyond `SESSIONS_PER_USER`, the sessions that were unused for longest end.
+    If the user then has more than `SESSIONS_PER_USER` sessions, the least recently used ones end.
     """
     now = clock.now()
     for session in db.session.scalars(_over_the_cap(user_id, now)):
@@ -51,12 +51,12 @@ def open_session(user_id: int, device: Device) -> Session:
 
 @reading
 def list_sessions(user_id: int) -> Sequence[Session]:
-    """Return the live sessions of a user, the one used last first."""
+    """Return the live sessions of a user, the most recently used first."""
     return db.session.scalars(_live(user_id, clock.now())).all()
 
 
 def rotate(session_id: str, generation: int, user_agent: str) -> Session:
-    """Retire the refresh token of `generation` and return the session, which now promises the next one.
+    """Retire the refresh token of `generation` and return the session, from which the next token is issued.
 
     The token that was retired last may get the same successor again, never a sibling (`REFRESH_REUSE`). Any other use
     of a retired token means that two parties hold it, so the session ends (RFC 9700, 4.14.2). Raises `InvalidToken`.
@@ -72,7 +72,7 @@ def rotate(session_id: str, generation: int, user_agent: str) -> Session:
 def require_live(session_id: str) -> None:
     """Lock the session in the caller's transaction. Raises `InvalidToken` if it has ended.
 
-    A logout or a new password may have come between the check of a token and the change that it asks for.
+    The session may have ended since its token was verified, by a logout or a new password.
     """
     session = db.session.get(Session, session_id, with_for_update=True)
     if session is None or session.revoke_time:
@@ -81,10 +81,10 @@ def require_live(session_id: str) -> None:
 
 @transactional
 def end_sessions(user_id: int, scope: Scope, reason: str, session_id: str = "", **detail: str) -> None:
-    """End sessions of a user: "this" one, the "others" or "all"; `session_id` names the one in question.
+    """End sessions of a user: "this" one (`session_id`), all "others" (than `session_id`), or "all".
 
-    Their tokens are refused at once, everywhere. An ended session keeps its first reason. The audit records the reason
-    and the `detail`.
+    Every process refuses their tokens at once. A session that has already ended keeps its reason. The audit records the
+    reason and the `detail`.
     """
     ended = revoke_sessions(user_id, scope, reason, session_id)
     if scope != "this":
@@ -96,7 +96,7 @@ def end_sessions(user_id: int, scope: Scope, reason: str, session_id: str = "", 
 def log_out(session: CachedSession, *, everywhere: bool) -> None:
     """End a session, or all sessions of its user.
 
-    Raises `InvalidToken` if `everywhere` is asked for by a session that is over: it has no power over the others.
+    Raises `InvalidToken` if `everywhere` is set and the session has expired: an expired session ends only itself.
     """
     if everywhere and session.expire_time <= clock.now() - _longest_after_expiry():
         raise InvalidToken
@@ -113,7 +113,7 @@ def end_own_session(user_id: int, session_id: str) -> None:
 def revoke_sessions(user_id: int, scope: Scope, reason: str, session_id: str = "") -> list[Session]:
     """End sessions as `end_sessions` does and return them, in the caller's transaction, without an audit event.
 
-    Sessions that ended lately are published again: the process that ended them may have died before it did.
+    Sessions that ended within CACHE_TTL are published again: the process that ended them may have died before that.
     """
     query = _live(user_id, clock.now())
     if scope == "this":
@@ -122,7 +122,7 @@ def revoke_sessions(user_id: int, scope: Scope, reason: str, session_id: str = "
         )
     found = db.session.scalars(query.with_for_update())
     ended = [session for session in found if scope != "others" or session.id != session_id]
-    cache_changed(*db.session.scalars(_ended_lately(user_id)))
+    cache_changed(*db.session.scalars(_recently_ended(user_id)))
     for session in ended:
         _revoke(session, reason)
     return ended
@@ -155,7 +155,7 @@ def _live(user_id: int, now: datetime) -> Select[Session]:
     return query.order_by(Session.last_used_time.desc(), Session.id)
 
 
-def _ended_lately(user_id: int) -> Select[Session]:
+def _recently_ended(user_id: int) -> Select[Session]:
     """Select the ended sessions that a cache may still hold as live ones."""
     since = clock.now() - timedelta(seconds=settings().CACHE_TTL)
     return select(Session).where(Session.user_id == user_id, Session.revoke_time > since)
@@ -192,7 +192,7 @@ def _rotate(session_id: str, generation: int, user_agent: str) -> tuple[Session,
     if generation == session.refresh_generation:
         session.refresh_generation += 1
         session.rotate_time = session.last_used_time = now
-        session.rotated_by = _mark_of(session.refresh_generation, user_agent)
+        session.rotated_by = _agent_digest(session.refresh_generation, user_agent)
         session.expire_time = _next_expiry(session, now)
         return session, None
     cause = _why_retired(session, generation, user_agent, now)
@@ -215,14 +215,14 @@ def _why_retired(session: Session, generation: int, user_agent: str, now: dateti
         return "grace_over"
     if age >= settings().REFRESH_REUSE_WINDOW:
         return "window_over"
-    is_same = session.rotated_by and bytes(session.rotated_by) == _mark_of(session.refresh_generation, user_agent)
+    is_same = session.rotated_by and bytes(session.rotated_by) == _agent_digest(session.refresh_generation, user_agent)
     return "successor_unused" if is_same else "other_user_agent"
 
 
-def _mark_of(generation: int, user_agent: str) -> bytes:
-    """Return the digest that names the User-Agent of a refresh.
+def _agent_digest(generation: int, user_agent: str) -> bytes:
+    """Return a digest of the User-Agent of a refresh, for `Session.rotated_by`.
 
-    It includes the generation: a process of an earlier release rotates without changing the column.
+    It includes the generation: a process of the previous release rotates without changing the column.
     """
     return hashlib.sha256(f"{generation} {user_agent}".encode()).digest()
 
