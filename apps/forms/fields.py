@@ -22,7 +22,7 @@ class JsonForm(Form):
 
     action: ClassVar[str]  # begins the message of an invalid body: "<action> fail:{...}"
     example: ClassVar[dict[str, Any]]  # a valid body, for the documentation
-    may_be_empty: ClassVar[bool] = False  # True: no body, and `null`, count as `{}`; no field is required
+    may_be_empty: ClassVar[bool] = False  # True: no body, and `null`, count as `{}`
 
     if TYPE_CHECKING:  # WTForms-JSON adds these to every form
         patch_data: dict[str, Any]  # `data` without the fields that are absent from the body

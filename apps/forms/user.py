@@ -79,7 +79,6 @@ class PatchForm(UserForm):
 
     action = "update user"
     example: ClassVar[dict[str, Any]] = {"mobile": "13200002222", "info": {"age": 19}}
-    may_be_empty = True
 
     username = StringField(validators=[MayBeAbsent(), USERNAME, USERNAME_LENGTH])
     password = StringField(validators=[MayBeAbsent(), PASSWORD_LENGTH])

@@ -18,9 +18,7 @@ from wtforms import Form
 from apps.extensions import db
 from apps.forms.binding import fields_of, is_required
 from apps.forms.fields import JsonForm
-from apps.forms.session import LogoutForm
 from apps.http.contract import Policy
-from apps.utils.strict_json import is_empty
 from tests.support import corpus
 from tests.support.every_route import contracts, path_of
 from tests.support.people import PASSWORD, People, Person, bearer, sign_up_body
@@ -38,7 +36,7 @@ def body_routes(app: Flask, person: Person) -> list[Route]:
     return [
         (method, path_of(rule, person.client, headers, person).removeprefix("/api/v1"), contract.form)
         for rule, method, contract in contracts(app)
-        if contract.form and contract.policy is not Policy.CLIENT and contract.form is not LogoutForm
+        if contract.form and contract.policy is not Policy.CLIENT and not contract.form.may_be_empty
     ]
 
 
@@ -63,14 +61,6 @@ def test_there_are_routes_to_try(app: Flask, people: People) -> None:
     assert {("POST", "/users/"), ("PUT", "/users/"), ("PATCH", "/users/"), ("POST", "/login")} <= set(methods)
 
 
-@pytest.mark.stores("sqlite")
-def test_a_body_may_be_empty_where_no_field_is_required(app: Flask) -> None:
-    """I2: and nowhere else."""
-    forms = {contract.form for _, _, contract in contracts(app) if contract.form}
-    lax = {form for form in forms if not any(map(is_required, fields_of(form).values()))}
-    assert lax == {form for form in forms if form.may_be_empty} != set()
-
-
 @pytest.mark.timeout(180)  # nearly a thousand requests
 def test_a_malformed_body_is_a_400_and_changes_nothing(app: Flask, people: People) -> None:
     """I1, I2."""
@@ -79,8 +69,6 @@ def test_a_malformed_body_is_a_400_and_changes_nothing(app: Flask, people: Peopl
     odd = {}
     for method, path, form in body_routes(app, alice):
         for name, body in corpus.malformed(form).items():
-            if form.may_be_empty and is_empty(body):
-                continue
             answer = fault(alice.request(method, path, data=body, headers=JSON))
             if answer != (400, "invalid_body"):
                 odd[method, path, name] = answer
