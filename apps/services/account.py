@@ -8,7 +8,7 @@ from apps.database.transaction import reading
 from apps.errors import ConcurrentUpdate, Forbidden, FreshTokenRequired, LastAdmin, StaleVersion, UserNotFound
 from apps.extensions import db
 from apps.models import User
-from apps.services.identity_cache import cache_changed
+from apps.services.cache_mark import cache_changed
 from apps.services.session import require_live
 
 IfMatch = frozenset[str] | None  # versions that the client may have read (RFC 9110, 13.1.1); None: any

@@ -10,7 +10,7 @@ from apps.extensions import db
 from apps.models import Session, User
 from apps.security import password_hash
 from apps.services.audit import record
-from apps.services.identity_cache import cache_new
+from apps.services.cache_mark import cache_new
 from apps.services.key import require_signing_key
 from apps.services.login_attempt import count_attempt, login_digest, reset_attempts
 from apps.services.password import require_password

@@ -18,7 +18,7 @@ from apps.models import SigningKey, User
 from apps.models.key import private_key_context
 from apps.models.user import mobile_context
 from apps.security import field_encryption
-from apps.services.identity_cache import KEEPS_CACHE
+from apps.services.cache_mark import KEEPS_CACHE
 
 _BATCH = 10_000  # rows per query of `count_rows`
 

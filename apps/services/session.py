@@ -16,7 +16,8 @@ from apps.extensions import db
 from apps.models import Session
 from apps.models.session import RetiredTokenUse
 from apps.services.audit import record
-from apps.services.identity_cache import KEEPS_CACHE, CachedSession, cache_changed
+from apps.services.cache_mark import KEEPS_CACHE, cache_changed
+from apps.services.identity_cache import CachedSession
 from apps.utils import clock
 from apps.utils.device import Device
 

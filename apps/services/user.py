@@ -11,7 +11,7 @@ from apps.models import User
 from apps.security.field_encryption import Undecryptable
 from apps.services.account import IfMatch, Requester, lock_user, lock_user_for_deactivation, read_user, require_fresh
 from apps.services.audit import record
-from apps.services.identity_cache import cache_new
+from apps.services.cache_mark import cache_new
 from apps.services.key import require_signing_key
 from apps.services.login import Login
 from apps.services.login_attempt import delete_attempts

@@ -12,7 +12,8 @@ from apps.config import settings
 from apps.database.transaction import reading, transactional
 from apps.extensions import cache, db
 from apps.models import Session, User
-from apps.services.identity_cache import KEEPS_CACHE, cache_changed, user_key
+from apps.services.cache_mark import KEEPS_CACHE, cache_changed
+from apps.services.identity_cache import user_key
 from apps.utils import clock
 from tests.support import live
 from tests.support.every_route import session_id

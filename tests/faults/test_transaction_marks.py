@@ -14,7 +14,8 @@ from apps.database.transaction import reading, transactional
 from apps.extensions import cache, db
 from apps.models import CacheEpoch, Session, User
 from apps.services.audit import record
-from apps.services.identity_cache import cache_changed, cache_deleted, cache_new, user_key
+from apps.services.cache_mark import cache_changed, cache_deleted, cache_new
+from apps.services.identity_cache import user_key
 from apps.utils import clock
 from tests.support.every_route import session_id
 from tests.support.people import People, Person
