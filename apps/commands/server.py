@@ -140,12 +140,12 @@ def serve(host: str, port: int, workers: int, threads: int) -> None:
 
 
 def _worker_environment(workers: int, threads: int) -> dict[str, str]:
-    """Return the settings of a worker, so that neither a login flood nor a hung database takes all its threads."""
-    config, most = settings(), max(threads - 2, 1)
+    """Return environment variables for a worker: neither hashes nor a hung database may take all its threads."""
+    config, limit = settings(), max(threads - 2, 1)
     values = {
         "PROCESSES": max(config.PROCESSES, workers),
-        "DATABASE_POOL_SIZE": min(config.DATABASE_POOL_SIZE, most),
-        "PASSWORD_HASH_QUEUE": min(config.PASSWORD_HASH_QUEUE, max(most - config.PASSWORD_HASH_CONCURRENCY, 0)),
+        "DATABASE_POOL_SIZE": min(config.DATABASE_POOL_SIZE, limit),
+        "PASSWORD_HASH_QUEUE": min(config.PASSWORD_HASH_QUEUE, max(limit - config.PASSWORD_HASH_CONCURRENCY, 0)),
     }
     return {f"GATEHOUSE_{name}": str(value) for name, value in values.items()}
 

@@ -1,4 +1,4 @@
-"""The main process of `serve`: starts the workers, and starts each again that dies."""
+"""The main process of `serve`: starts the workers, and restarts a worker that dies."""
 
 import contextlib
 import logging
@@ -17,9 +17,9 @@ from apps.commands.worker import BACKLOG, DRAIN_SIGNAL, STOP_TIMEOUT
 
 logger = logging.getLogger(__name__)
 
-_RESTART_INTERVAL = 1  # seconds between two starts of a worker that had become ready
-_FIRST_DELAY, _MAX_DELAY = 0.5, 10  # seconds before a worker is started again that had not; doubled each time
-_MAX_FAILED_STARTS = 4  # in a row, of each worker, before the service ends
+_RESTART_INTERVAL = 1  # seconds from one start to the next, of a worker that was ready and died
+_FIRST_DELAY, _MAX_DELAY = 0.5, 10  # seconds before a retry, if a worker died before it was ready; doubled each time
+_MAX_FAILED_STARTS = 4  # consecutive ones of every worker, before the service ends
 _DRAIN_TIME = 5  # seconds in which a replaced worker closes its connections, each after a response
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _fork = multiprocessing.get_context("fork")  # workers share the memory of the modules that are loaded already
@@ -34,14 +34,17 @@ class NoWorkerStarts(Exception):
 
 @dataclass(eq=False)
 class Worker:
-    """A process. `leave_at` is the time to send the next signal to a worker that is to end."""
+    """A worker process. `started` and `signal_at` are times of the monotonic clock.
+
+    `signal_at` is when to send `next_signal` to a worker that is being stopped; None for a worker that serves.
+    """
 
     slot: "Slot"
     process: ForkProcess
     ready: Connection
     started: float
     is_ready: bool = False
-    leave_at: float | None = None
+    signal_at: float | None = None
     next_signal: signal.Signals = signal.SIGTERM
 
     def send(self, number: signal.Signals) -> None:
@@ -62,12 +65,14 @@ class Slot:
 
     @property
     def serving(self) -> list[Worker]:
-        """Return the workers that are not to end."""
-        return [worker for worker in self.workers if worker.leave_at is None]
+        """The workers that are not being stopped."""
+        return [worker for worker in self.workers if worker.signal_at is None]
 
 
 class Supervisor:
-    """Keeps `count` processes running that call `work`. SIGHUP replaces them, SIGTERM and Ctrl-C end them.
+    """Keeps `count` worker processes running. SIGHUP replaces them, SIGTERM and Ctrl-C stop them.
+
+    Each process calls `work` with its socket and a pipe, to which it sends a byte when it is ready.
 
     `bind` returns another socket that is bound to the address, so that the kernel distributes connections evenly. A
     socket stays open when its worker dies or is replaced: connections wait for the next one. `may_overlap` says whether
@@ -84,11 +89,11 @@ class Supervisor:
         self._is_stopping = False
 
     def run(self) -> None:
-        """Return when the service was stopped. Raises `NoWorkerStarts`."""
+        """Run until the service is stopped by a signal. Raises `NoWorkerStarts`."""
         wakeup, wake = os.pipe()
         os.set_blocking(wake, False)
         os.set_blocking(wakeup, False)
-        signal.set_wakeup_fd(wake)  # a signal ends the wait of `_next`
+        signal.set_wakeup_fd(wake)  # a signal ends the wait in `_wait`
         for number in _SIGNALS:
             signal.signal(number, self._on_signal)
         self._slots = [Slot(number, self._bind()) for number in range(1, self._count + 1)]
@@ -97,7 +102,7 @@ class Supervisor:
         try:
             while not self._is_stopping:
                 self._start_due()
-                self._next(wakeup)
+                self._wait(wakeup)
         finally:
             self._stop()
 
@@ -108,35 +113,38 @@ class Supervisor:
         else:
             self._is_stopping = True
 
-    def _all(self) -> list[Worker]:
+    def _workers(self) -> list[Worker]:
         return [worker for slot in self._slots for worker in slot.workers]
 
     def _start_due(self) -> None:
-        """Start the workers that are missing; of those to replace one at a time, because a start takes memory."""
+        """Start missing workers, replace the next one of a reload, and send the signals that are due.
+
+        A reload replaces one worker at a time, because a start takes memory.
+        """
         now = time.monotonic()
         for slot in self._empty_slots():
             if slot.start_at <= now:
                 self._start(slot)
         if self._to_replace and all(worker.is_ready for slot in self._slots for worker in slot.serving):
             self._replace(self._to_replace.pop(0))
-        for worker in self._all():
-            if worker.leave_at is not None and worker.leave_at <= now:
+        for worker in self._workers():
+            if worker.signal_at is not None and worker.signal_at <= now:
                 worker.send(worker.next_signal)
-                worker.leave_at, worker.next_signal = now + STOP_TIMEOUT, signal.SIGKILL
+                worker.signal_at, worker.next_signal = now + STOP_TIMEOUT, signal.SIGKILL
 
     def _empty_slots(self) -> list[Slot]:
         return [slot for slot in self._slots if not (slot.serving if self._may_overlap else slot.workers)]
 
     def _replace(self, slot: Slot) -> None:
         if self._may_overlap:
-            self._start(slot)  # `_on_ready` ends the old worker
+            self._start(slot)  # `_on_ready` stops the old worker
         else:
             self._retire(slot.serving)  # when it has ended, `_start_due` fills the slot
 
     def _retire(self, workers: list[Worker]) -> None:
         for worker in workers:
             worker.send(DRAIN_SIGNAL)
-            worker.leave_at = time.monotonic() + _DRAIN_TIME
+            worker.signal_at = time.monotonic() + _DRAIN_TIME
 
     def _start(self, slot: Slot) -> None:
         receiver, sender = _fork.Pipe(duplex=False)
@@ -150,7 +158,7 @@ class Supervisor:
         slot.workers.append(Worker(slot, process, receiver, time.monotonic()))
 
     def _run(self, slot: Slot, ready: Connection) -> None:
-        """Work in the new process, with the usual handlers of signals, and without the sockets of the others."""
+        """Call `work` in the new process, without the signal handlers and the other sockets of the main process."""
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
@@ -161,24 +169,24 @@ class Supervisor:
                 other.listener.close()
         self._work(slot.listener, ready)
 
-    def _next(self, wakeup: int) -> None:
-        """Wait for a signal, the end or the readiness of a worker, or the time of the next start or stop."""
-        workers = {worker.process.sentinel: worker for worker in self._all()}
+    def _wait(self, wakeup: int) -> None:
+        """Wait for a signal, the end or readiness of a worker, or the next due action, and handle it."""
+        workers = {worker.process.sentinel: worker for worker in self._workers()}
         starting = {worker.ready: worker for worker in workers.values() if not worker.is_ready}
-        happened = wait([wakeup, *workers, *starting], timeout=self._seconds())
+        events = wait([wakeup, *workers, *starting], timeout=self._seconds_to_next())
         with contextlib.suppress(BlockingIOError):
             os.read(wakeup, 4096)
         if self._is_stopping:
             return
-        for which in happened:
-            if which in starting:
-                self._on_ready(starting[which])
-        for which in happened:
-            if which in workers:
-                self._on_end(workers[which])
+        for event in events:
+            if event in starting:
+                self._on_ready(starting[event])
+        for event in events:
+            if event in workers:
+                self._on_end(workers[event])
 
-    def _seconds(self) -> float | None:
-        times = [worker.leave_at for worker in self._all() if worker.leave_at is not None]
+    def _seconds_to_next(self) -> float | None:
+        times = [worker.signal_at for worker in self._workers() if worker.signal_at is not None]
         times += [slot.start_at for slot in self._empty_slots()]
         return max(min(times) - time.monotonic(), 0) if times else None
 
@@ -186,7 +194,7 @@ class Supervisor:
         try:
             worker.ready.recv_bytes()
         except EOFError:
-            return  # it ended; its sentinel says so too
+            return  # it died: `_on_end` handles that
         worker.is_ready = True
         worker.slot.failed_starts = 0
         logger.info("worker ready", extra={"event": "worker.ready", "process_id": worker.process.pid})
@@ -197,13 +205,13 @@ class Supervisor:
         slot.workers.remove(worker)
         worker.ready.close()
         worker.process.join()
-        if worker.leave_at is not None:
+        if worker.signal_at is not None:
             return
         extra = {"event": "worker.died", "process_id": worker.process.pid, "exit_code": worker.process.exitcode}
         logger.error("worker died" if worker.is_ready else "worker failed to start", extra=extra)
         if slot.serving:
             if not worker.is_ready:
-                self._to_replace.clear()  # the other replacements would fail too; the old workers go on
+                self._to_replace.clear()  # the other replacements would fail too; the old workers stay
         elif worker.is_ready:
             slot.start_at = worker.started + _RESTART_INTERVAL
         else:
@@ -218,13 +226,13 @@ class Supervisor:
             raise NoWorkerStarts
 
     def _stop(self) -> None:
-        """End all workers: each finishes its requests, for at most `STOP_TIMEOUT`. New connections are refused."""
+        """Refuse new connections, let each worker finish its requests for at most `STOP_TIMEOUT`, then kill it."""
         for slot in self._slots:
             slot.listener.close()
         deadline = time.monotonic() + STOP_TIMEOUT
-        for worker in self._all():
+        for worker in self._workers():
             worker.send(signal.SIGTERM)
-        for worker in self._all():
+        for worker in self._workers():
             worker.process.join(max(deadline - time.monotonic(), 0))
             worker.send(signal.SIGKILL)
             worker.process.join()

@@ -25,12 +25,12 @@ BACKLOG = 1024  # connections that the workers hold together, and connections th
 
 
 class Options(NamedTuple):
-    """What every worker of a service has in common."""
+    """The options that all workers share."""
 
-    main_process: int
-    workers: int
-    threads: int
-    environment: dict[str, str]
+    main_process: int  # its process id
+    workers: int  # number of workers
+    threads: int  # per worker
+    environment: dict[str, str]  # settings, as environment variables
 
 
 def run_worker(options: Options, listener: socket.socket, ready: Connection) -> None:
