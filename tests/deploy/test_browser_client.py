@@ -23,8 +23,8 @@ OPTIONS = "--strict --noUncheckedIndexedAccess --exactOptionalPropertyTypes --ta
 PAGE = """<!doctype html>
 <title>app</title>
 <script type="module">
-import {Gatehouse, Refused} from "./browser_client.js";
-Object.assign(window, {Refused, accounts: new Gatehouse("%s/api/v1", {cookies: %s})});
+import {Gatehouse, load, save} from "./browser_client.js";
+Object.assign(window, {load, save, accounts: new Gatehouse("%s/api/v1", {cookies: %s})});
 accounts.onLogout(() => { document.title = "logged out"; });
 </script>
 """
@@ -70,7 +70,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, script: Path) -> Itera
     pages, service = tmp_path / "pages", tmp_path / "service"
     pages.mkdir()
     service.mkdir()
-    (pages / script.name).write_text(script.read_text())
+    (pages / script.name).write_text(f"{script.read_text()}\nexport {{load, save}};")
     (pages / "index.html").write_text(PAGE % (SERVICE, json.dumps(with_cookies)))
     environment = {
         "GATEHOUSE_TRUSTED_PROXIES": "1",
@@ -155,14 +155,14 @@ def test_a_session_that_ended_elsewhere_is_forgotten(place: Place) -> None:
     first, second = place.tab(), place.tab()
     first.run(SIGN_UP)
     elsewhere = f"""
-        const {{csrf, access_token}} = JSON.parse(localStorage.gatehouse);
+        const {{csrf, access_token}} = await load();
         const headers = {{...(csrf ? {{"X-CSRF-Token": csrf}} : {{Authorization: `Bearer ${{access_token}}`}})}};
         const credentials = csrf ? "include" : "omit";
         return (await fetch("{SERVICE}/api/v1/logout", {{method: "POST", headers, credentials}})).status;
     """
     assert first.run(elsewhere) == 200
     assert second.run(READ) in ("invalid_token", "missing_token")
-    assert second.run("return localStorage.gatehouse ?? null") is None
+    assert second.run("return (await load()).turn ?? null") is None
     assert first.run("return document.title") == "logged out"
 
 
@@ -192,7 +192,7 @@ def test_a_page_that_lost_the_csrf_token_finds_it_at_the_user(place: Place) -> N
     id_ = tab.run(SIGN_UP)
     change = f"""
         const change = () => accounts.send("PATCH", "/users/{id_}", {{info: {{age: 30}}}});
-        localStorage.clear();
+        await save({{}});
         const lost = await change().catch((error) => error.type);
         await accounts.send("GET", "/users/");
         return [lost, (await change()).age];
