@@ -54,8 +54,8 @@ FIELD_INDEX_KEY = "change-me: the output of `openssl rand -base64 32`"
 
 # When the refresh token that was retired last gets its own successor again, in case an answer was lost. grace:
 # during REFRESH_REUSE_GRACE. until_successor_used: also later, for REFRESH_REUSE_WINDOW, until the successor
-# was refreshed with, and from the User-Agent that got it. Any other use ends the session. docs/security.md says
-# what the later use costs. One of until_successor_used, grace.
+# was used for a refresh, and from the User-Agent that got it. Any other use ends the session. docs/security.md
+# says what the later use costs. One of until_successor_used, grace.
 # REFRESH_REUSE = "until_successor_used"
 
 # Time in which a retired refresh token gets its own successor again, from any User-Agent. From 0 s to 60 s.
@@ -67,7 +67,7 @@ FIELD_INDEX_KEY = "change-me: the output of `openssl rand -base64 32`"
 # Maximum lifetime of a session, regardless of refreshes. From 1 s to 3650 d.
 # SESSION_LIFETIME = timedelta(days=90)
 
-# Maximum live sessions per user. A further login ends the session unused for longest. From 1 to 10000.
+# Maximum live sessions per user. A further login ends the least recently used one. From 1 to 10000.
 # SESSIONS_PER_USER = 100
 
 # Signature algorithm of tokens. HS256 signs with JWT_SECRET_KEY. EdDSA and ES256 sign with keys made by

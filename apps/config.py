@@ -119,7 +119,7 @@ class BaseConfig:
         Setting(
             "When the refresh token that was retired last gets its own successor again, in case an answer was lost. "
             "grace: during REFRESH_REUSE_GRACE. until_successor_used: also later, for REFRESH_REUSE_WINDOW, until the "
-            "successor was refreshed with, and from the User-Agent that got it. Any other use ends the session. "
+            "successor was used for a refresh, and from the User-Agent that got it. Any other use ends the session. "
             "docs/security.md says what the later use costs.",
             choices=("until_successor_used", "grace"),
         ),
@@ -146,7 +146,7 @@ class BaseConfig:
     ] = timedelta(days=1)
     SESSIONS_PER_USER: Annotated[
         int,
-        Setting("Maximum live sessions per user. A further login ends the session unused for longest.", 1, 10_000),
+        Setting("Maximum live sessions per user. A further login ends the least recently used one.", 1, 10_000),
     ] = 100
     JWT_ALGORITHM: Annotated[
         str,

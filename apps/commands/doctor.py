@@ -4,7 +4,7 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from statistics import median
@@ -28,7 +28,9 @@ from apps.database.timeouts import limit_waiting
 from apps.models import SigningKey
 from apps.models.key import private_key_context
 from apps.security import field_encryption
+from apps.services.key import signing_kid
 from apps.settings import Examined, examine
+from apps.settings.embedded import DATABASE_NAME
 from apps.settings.reader import InvalidSettings, declared
 from apps.settings.urls import redact, secrets_of
 from apps.utils import clock
@@ -132,7 +134,7 @@ def _rights(file: Path, others: int, needed: int) -> Finding:
 def _database(app: Flask, settings: BaseConfig) -> Iterator[Finding]:
     url = make_url(settings.DATABASE_URL) if settings.DATABASE_URL else None
     if url is None or url.get_backend_name() == "sqlite":
-        file = sqlite_file(url, app.instance_path) if url else Path(app.instance_path, "gatehouse.sqlite3")
+        file = sqlite_file(url, app.instance_path) if url else Path(app.instance_path, DATABASE_NAME)
         if file is None or not file.exists():
             yield _missing(file, is_configured=url is not None)
             return
@@ -203,19 +205,17 @@ def _tables(connection: Connection, settings: BaseConfig) -> Iterator[Finding]:
 def _signing_key(connection: Connection, settings: BaseConfig) -> Finding:
     if settings.JWT_ALGORITHM == "HS256":
         return Finding("ok", "keys", "JWT_SECRET_KEY signs tokens")
-    keys = select(SigningKey.kid, SigningKey.private_key_ciphertext).where(
-        SigningKey.algorithm == settings.JWT_ALGORITHM,
-        SigningKey.retire_time.is_(None),
-        SigningKey.activate_time <= clock.now(),
-    )
-    row = connection.execute(keys.order_by(SigningKey.activate_time.desc()).limit(1)).first()
+    columns = select(SigningKey.kid, SigningKey.algorithm, SigningKey.activate_time, SigningKey.private_key_ciphertext)
+    keys: Sequence[Any] = connection.execute(columns.where(SigningKey.retire_time.is_(None))).all()
+    kid = signing_kid(keys)
+    row = next((key for key in keys if key.kid == kid), None)
     if row is None:
         return Finding("wrong", "keys", f"no key signs with {settings.JWT_ALGORITHM}. Run `manage.py keys rotate`.")
     try:
         field_encryption.decrypt(row.private_key_ciphertext, private_key_context(row.kid))
     except field_encryption.Undecryptable:
         return Finding("wrong", "keys", f"FIELD_ENCRYPTION_KEYS does not decrypt the signing key {row.kid}")
-    return Finding("ok", "keys", f"{row.kid} signs tokens with {settings.JWT_ALGORITHM}")
+    return Finding("ok", "keys", f"{row.kid} signs tokens with {row.algorithm}")
 
 
 def _redis(settings: BaseConfig) -> Iterator[Finding]:

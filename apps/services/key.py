@@ -156,10 +156,14 @@ def state_of(key: SigningKey, keys: Sequence[SigningKey]) -> str:
     """Return "published", "pending" (signs from its `activate_time` on), "signing" or "verifying" (has signed)."""
     if key.activate_time is None:
         return "published"
-    now = clock.now()
-    if key.activate_time > now:
+    if key.activate_time > clock.now():
         return "pending"
-    return "signing" if key.kid == _signing_kid(_schedule(keys), now) else "verifying"
+    return "signing" if key.kid == signing_kid(keys) else "verifying"
+
+
+def signing_kid(keys: Sequence[SigningKey]) -> str | None:
+    """Return the id of the key that signs now, among the keys that are not retired; None without one."""
+    return _signing_kid(_schedule(keys), clock.now())
 
 
 def _select_keys() -> Sequence[SigningKey]:

@@ -17,6 +17,8 @@ from apps.config import BaseConfig
 from apps.database import sqlite_file
 from apps.settings.reader import InvalidSettings
 
+DATABASE_NAME = "gatehouse.sqlite3"  # of the file under instance/
+
 
 def make_folder(app: Flask) -> Path:
     """Return the folder instance/; create it, for its owner alone. Raises `InvalidSettings`."""
@@ -84,7 +86,7 @@ def _create(path: Path, values: dict[str, str]) -> None:
 def database_url(app: Flask) -> str:
     """Return the URL of the SQLite file under instance/. Raises `InvalidSettings`."""
     folder = make_folder(app)
-    file = folder / "gatehouse.sqlite3"
+    file = folder / DATABASE_NAME
     if problem := sqlite_file.problem_of(file, folder / "migrate.lock"):
         raise InvalidSettings([f"instance/: {problem}"])
     return URL.create("sqlite", database=str(file)).render_as_string()

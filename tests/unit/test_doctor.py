@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
-from apps.config import BaseConfig
+from apps.config import BaseConfig, settings
 from apps.database.revision import needed_revision
 from apps.settings.reader import declared
 from apps.utils import clock
 from tests.api_v1.test_health import migrated, set_revision  # noqa: F401 (a fixture)
-from tests.support import live
+from tests.support import live, stores
 from tests.unit.test_settings import GOOD
 
 PRODUCTION = {
@@ -180,3 +180,17 @@ def test_a_missing_signing_key_is_wrong(app: Flask) -> None:
     assert wrong(ask(app)[1]) == ["keys"]
     assert app.test_cli_runner().invoke(args=["keys", "rotate"]).exit_code == 0
     assert ask(app)[0] == 0
+
+
+@pytest.mark.settings(JWT_ALGORITHM="EdDSA")
+@pytest.mark.stores("sqlite", "mariadb")
+def test_a_key_of_the_previous_algorithm_signs_until_the_next_one_does(app: Flask, database_url: str) -> None:
+    """T12: a pending change of JWT_ALGORITHM is not wrong."""
+    assert app.test_cli_runner().invoke(args=["keys", "rotate"]).exit_code == 0
+    with stores.application(database_url, settings(app).REDIS_URL, JWT_ALGORITHM="ES256") as other:
+        other.instance_path = app.instance_path
+        assert wrong(ask(other)[1]) == ["keys"]
+        assert other.test_cli_runner().invoke(args=["keys", "rotate"]).exit_code == 0
+        status, said = ask(other)
+    assert (status, wrong(said)) == (0, [])
+    assert "signs tokens with EdDSA" in said
