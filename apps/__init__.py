@@ -54,11 +54,7 @@ def register_extensions(app: Flask) -> None:
     extensions.cache.init_app(app)
     extensions.jwt.init_app(app)
     if settings_of(app).CORS_ORIGINS:  # otherwise no request pays for the check
-        # Exact patterns: Flask-CORS treats a string with any of `*[]?` as a pattern, and ignores the case of others.
-        exact = [re.compile(re.escape(as_sent(origin)) + r"\Z") for origin in settings_of(app).CORS_ORIGINS]
-        with_cookies = "cookies" in settings_of(app).JWT_TOKEN_LOCATION
-        exposed = [*headers.EXPOSED, *([cookies.CSRF_HEADER] if with_cookies else [])]
-        extensions.cors.init_app(app, origins=exact, supports_credentials=with_cookies, expose_headers=exposed)
+        _init_cors(app)
     counter.init_app(app)
     password_hash.init_app(app)
     key.init_app(app)
@@ -70,6 +66,14 @@ def register_extensions(app: Flask) -> None:
         engine.prepare_sqlite(extensions.db.engine)
         # One second more than the server's own timeout, because the server's error says more.
         timeouts.limit_waiting(extensions.db.engine, settings_of(app).STATEMENT_TIMEOUT.total_seconds() + 1)
+
+
+def _init_cors(app: Flask) -> None:
+    # Exact patterns: Flask-CORS treats a string with any of `*[]?` as a pattern, and ignores the case of others.
+    exact = [re.compile(re.escape(as_sent(origin)) + r"\Z") for origin in settings_of(app).CORS_ORIGINS]
+    with_cookies = "cookies" in settings_of(app).JWT_TOKEN_LOCATION
+    exposed = [*headers.EXPOSED, *([cookies.CSRF_HEADER] if with_cookies else [])]
+    extensions.cors.init_app(app, origins=exact, supports_credentials=with_cookies, expose_headers=exposed)
 
 
 def register_blueprints(app: Flask) -> None:

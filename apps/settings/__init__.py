@@ -17,7 +17,7 @@ from apps.settings.urls import read_urls
 
 @dataclass(frozen=True)
 class Examined:
-    """The settings as read, where each comes from, and all problems. With problems, some values are defaults."""
+    """The settings, their sources and all problems. A setting with a problem may have its default here."""
 
     profile: str
     settings: BaseConfig
@@ -44,15 +44,8 @@ def examine(app: Flask, config_name: str | None, overrides: dict[str, Any], *, c
 
     Raises `InvalidSettings` for an unknown profile, and for files that cannot be read.
     """
-    name = config_name or os.environ.get("GATEHOUSE_PROFILE", "development")
-    names = [profile for profile in config if config_name or profile != "testing"]  # only code can select "testing"
-    if name not in names:
-        raise InvalidSettings([f"GATEHOUSE_PROFILE: must be one of {', '.join(names)}"])
-    sources: dict[str, dict[str, Any]] = {}
-    if name != "testing":
-        sources["config.py"] = from_file(Path(app.instance_path).parent / "config.py")
-        sources["environment"] = from_environment(os.environ)
-    sources["create_app"] = overrides
+    name = _profile(config_name)
+    sources = _sources(app, name) | {"create_app": overrides}
     given = {key: value for source in sources.values() for key, value in source.items()}
     settings, problems = read_settings(config[name], given)
     origins = {key: source for source, values in sources.items() for key in values}
@@ -73,7 +66,25 @@ def examine(app: Flask, config_name: str | None, overrides: dict[str, Any], *, c
     return Examined(name, settings, origins, problems)
 
 
+def _profile(config_name: str | None) -> str:
+    """Return the name of the profile. Only code can select "testing". Raises `InvalidSettings`."""
+    name = config_name or os.environ.get("GATEHOUSE_PROFILE", "development")
+    names = [profile for profile in config if config_name or profile != "testing"]
+    if name not in names:
+        raise InvalidSettings([f"GATEHOUSE_PROFILE: must be one of {', '.join(names)}"])
+    return name
+
+
+def _sources(app: Flask, profile: str) -> dict[str, dict[str, Any]]:
+    """Return {source: settings}, of which a later source wins. Raises `InvalidSettings`."""
+    if profile == "testing":
+        return {}
+    file = from_file(Path(app.instance_path).parent / "config.py")
+    return {"config.py": file, "environment": from_environment(os.environ)}
+
+
 def _changed(before: BaseConfig, after: BaseConfig, source: str) -> dict[str, str]:
+    """Return {setting: source} of the settings that differ."""
     return {name: source for name in declared(BaseConfig) if getattr(before, name) != getattr(after, name)}
 
 
