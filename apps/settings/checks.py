@@ -10,7 +10,7 @@ from sqlalchemy.engine import make_url
 from apps.cache.single_process import sqlite_file
 from apps.config import BaseConfig
 from apps.database.sqlite_file import problem_of
-from apps.settings import database_url, origins
+from apps.settings import database_url, origins, redis_url
 from apps.settings.embedded import make_folder
 from apps.settings.reader import PLACEHOLDER, declared
 from apps.utils import phone
@@ -106,8 +106,10 @@ def production_problems(settings: BaseConfig, *, published: type[BaseConfig], is
     `published` is the profile whose secrets are in the source code.
     """
     problems = _guessable_secrets(settings, published)
-    unreadable = database_url.unreadable_files(settings.DATABASE_URL) if settings.DATABASE_URL else []
-    problems += [f"DATABASE_URL: the file of the option {name} cannot be read" for name in unreadable]
+    for setting, module in (("DATABASE_URL", database_url), ("REDIS_URL", redis_url)):
+        url = getattr(settings, setting)
+        unreadable = module.unreadable_files(url) if url else []
+        problems += [f"{setting}: the file of the option {name} cannot be read" for name in unreadable]
     if is_debug:
         problems.append("FLASK_DEBUG: must not be on in production")
     if any(origin.lower().startswith("http://") for origin in settings.CORS_ORIGINS):

@@ -14,7 +14,15 @@ from sqlalchemy import URL
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from apps.settings.url_options import InvalidUrl, UrlOption, check_options, parse_flag, pop_seconds, secret_values
+from apps.settings.url_options import (
+    InvalidUrl,
+    UrlOption,
+    check_once,
+    check_options,
+    parse_flag,
+    pop_seconds,
+    secret_values,
+)
 
 _FORMS = "postgresql://user:password@host:5432/name, mysql://user:password@host:3306/name or sqlite:////folder/file"
 
@@ -71,6 +79,7 @@ def _postgresql(url: URL) -> Parsed:
         _add_sslmode(query, query.pop("ssl").lower())
     known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
     check_options(query, known, {"replication"})
+    check_once(query, {"user": url.username, "password": url.password, "dbname": url.database})
     if re.sub("[-_]", "", query.pop("client_encoding", "utf8")).lower() not in ("utf8", "auto"):
         raise InvalidUrl("the option client_encoding must be utf8")
     implied = pop_seconds(query, "connect_timeout", "DATABASE_TIMEOUT")

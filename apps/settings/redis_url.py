@@ -5,27 +5,39 @@ URL.
 """
 
 import inspect
+import os
 import re
-from urllib.parse import parse_qs, unquote, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlencode, urlsplit
 
 import redis
 
 from apps.cache.redis_client import parse_servers
-from apps.settings.url_options import InvalidUrl, UrlOption, check_options, parse_flag, pop_seconds, secret_values
+from apps.settings.url_options import (
+    InvalidUrl,
+    UrlOption,
+    check_once,
+    check_options,
+    parse_flag,
+    pop_seconds,
+    secret_values,
+)
 
 _FORMS = (
     "redis://:password@host:6379/0, rediss://, unix://, redis+sentinel://h1:26379,h2:26379/name or "
     "redis+cluster://h:7000"
 )
 
-# Options that redis-py takes, but whose values the service depends on.
-_SET_BY_SERVICE = frozenset(
+# The options of redis-py that a string can express and that the service does not set.
+_OPTIONS = frozenset(
     {
-        *("decode_responses", "encoding", "encoding_errors", "health_check_interval", "legacy_responses"),
-        *("max_connections", "parser_class", "retry", "retry_on_error", "retry_on_timeout", "socket_read_size"),
-        *("socket_type", "timeout", "host", "port", "path", "self", "kwargs"),
+        *("username", "password", "db", "client_name", "lib_name", "lib_version", "protocol"),
+        *("socket_keepalive", "socket_timeout", "socket_connect_timeout"),
+        *("ssl_cert_reqs", "ssl_check_hostname", "ssl_ca_certs", "ssl_ca_path"),
+        *("ssl_certfile", "ssl_keyfile", "ssl_password"),
     }
 )
+_FLAGS = ("socket_keepalive", "ssl_check_hostname")
+_FILE_OPTIONS = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
 
 
 def parse(text: str) -> tuple[str, list[UrlOption]]:
@@ -38,8 +50,7 @@ def parse(text: str) -> tuple[str, list[UrlOption]]:
     parts = urlsplit(text)
     options = _options(parts.query)
     scheme = _scheme_of(parts.scheme, options)
-    known = _known_options(scheme)
-    check_options(options, known, _SET_BY_SERVICE & known)
+    _check_options(options, scheme, parts)
     timeouts = _pop_timeouts(options)
     if scheme != "unix" and not re.fullmatch(r"/?\d{0,9}", parts.path):
         raise InvalidUrl("the path must be the number of a database, such as /0")
@@ -49,11 +60,33 @@ def parse(text: str) -> tuple[str, list[UrlOption]]:
     return url, timeouts
 
 
+def _check_options(options: dict[str, str], scheme: str, parts: SplitResult) -> None:
+    """Raise `InvalidUrl` for an option that redis-py or the service cannot use."""
+    known = _known_options(scheme)
+    check_options(options, known, known - _OPTIONS)
+    number = "" if scheme == "unix" else parts.path.strip("/")
+    check_once(options, {"username": parts.username, "password": parts.password, "db": number})
+    if "ssl_keyfile" in options and "ssl_certfile" not in options:
+        raise InvalidUrl("the option ssl_keyfile needs ssl_certfile")
+    for name in set(_FLAGS) & set(options):
+        parse_flag(name, options[name])
+
+
+def unreadable_files(text: str) -> list[str]:
+    """Return the names of the options whose file this process cannot read, for a URL that `parse` returned."""
+    options = _options(urlsplit(text).query)
+    return [name for name in _FILE_OPTIONS if name in options and not os.access(options[name], os.R_OK)]
+
+
 def is_redis_url(url: str) -> bool:
     """Return True if `url` has one of the forms."""
     if url.startswith("redis+"):
         servers = parse_servers(url)
-        return servers is not None and (servers.kind == "sentinel") == bool(servers.name)
+        return (
+            servers is not None
+            and (servers.kind == "sentinel") == bool(servers.name)
+            and all(0 < port < 65_536 for _, port in servers.hosts)
+        )
     try:
         parts = urlsplit(url)
         is_socket = parts.scheme == "unix"

@@ -46,9 +46,17 @@ def check_options(options: Mapping[str, Any], known: Collection[str], refused: C
         is_name = re.fullmatch(r"[A-Za-z][\w-]{0,39}", unknown[0]) and not _SECRETS & set(options)
         raise InvalidUrl(f"has an option that its driver does not know{f': {unknown[0]}' if is_name else ''}")
     if wrong := sorted(set(options) & set(refused)):
-        raise InvalidUrl(f"must not have the option {wrong[0]}: the service sets it, or it belongs before the ?")
+        raise InvalidUrl(
+            f"must not have the option {wrong[0]}: the service sets it, cannot use it, or needs it before the ?"
+        )
     if empty := [name for name, value in options.items() if not value]:
         raise InvalidUrl(f"the option {empty[0]} has no value")
+
+
+def check_once(options: Mapping[str, Any], before: Mapping[str, Any]) -> None:
+    """Raise `InvalidUrl` if an option repeats a part that the URL already has before the `?`: one would be ignored."""
+    if twice := [name for name, value in before.items() if value and name in options]:
+        raise InvalidUrl(f"must not have the option {twice[0]}: it is also before the ?")
 
 
 def pop_seconds(options: dict[str, Any], name: str, setting: str) -> list[UrlOption]:
