@@ -64,11 +64,11 @@ def _lock_path(url: URL, folder: str) -> Path | None:
     if url.get_backend_name() != "sqlite":
         digest = hashlib.sha256(url.render_as_string(hide_password=False).encode()).hexdigest()[:16]
         return Path(tempfile.gettempdir()) / f"gatehouse-{os.getuid()}-{digest}.lock"
-    file = sqlite_file(url, folder)
+    file = sqlite_path(url, folder)
     return file and Path(f"{file.resolve()}.lock")
 
 
-def sqlite_file(url: URL, folder: str) -> Path | None:
+def sqlite_path(url: URL, folder: str) -> Path | None:
     """Return the file of a SQLite database, or None for one in memory. A relative path begins in `folder`."""
     name = (url.database or "").removeprefix("file:")
     if name in ("", ":memory:") or url.query.get("mode") == "memory":

@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 
 from apps.about import ROOT, VERSION
 from apps.cache.redis_client import FAILURES, connect, times_of
-from apps.cache.single_process import sqlite_file
+from apps.cache.single_process import sqlite_path
 from apps.config import BaseConfig
 from apps.database import revision
 from apps.database.engine import engine_settings, max_connections
@@ -134,7 +134,7 @@ def _rights(file: Path, others: int, needed: int) -> Finding:
 def _database(app: Flask, settings: BaseConfig) -> Iterator[Finding]:
     url = make_url(settings.DATABASE_URL) if settings.DATABASE_URL else None
     if url is None or url.get_backend_name() == "sqlite":
-        file = sqlite_file(url, app.instance_path) if url else Path(app.instance_path, DATABASE_NAME)
+        file = sqlite_path(url, app.instance_path) if url else Path(app.instance_path, DATABASE_NAME)
         if file is None or not file.exists():
             yield _missing(file, is_configured=url is not None)
             return

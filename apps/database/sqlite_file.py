@@ -1,4 +1,4 @@
-"""Whether SQLite can use a file: checked at the start, without creating or changing anything."""
+"""Check at the start whether SQLite can use a file, without creating or changing anything."""
 
 import os
 from pathlib import Path
@@ -7,21 +7,21 @@ _HEADER = b"SQLite format 3\x00"
 
 
 def problem_of(file: Path, *others: Path) -> str | None:
-    """Return why the service cannot use this file as its database, or None. A file that does not exist is created.
+    """Return why the service cannot use this file as its database, or None if it can. The file need not exist.
 
-    `others` are files that the service writes beside it.
+    `others` are further files that the service writes.
     """
     beside = [Path(f"{file}{end}") for end in ("-wal", "-shm", ".lock")]
     try:
         str(file).encode()
-        return _of_folder(file.parent) or _of_files([*beside, *others]) or _of_database(file)
+        return _folder_problem(file.parent) or _files_problem([*beside, *others]) or _database_problem(file)
     except UnicodeEncodeError:
         return "the name of the folder is not UTF-8"
     except (OSError, ValueError) as error:
         return f"{file} cannot be opened: {getattr(error, 'strerror', None) or 'invalid path'}"
 
 
-def _of_folder(folder: Path) -> str | None:
+def _folder_problem(folder: Path) -> str | None:
     if not folder.is_dir():
         return f"the folder {folder} does not exist"
     if not os.access(folder, os.W_OK | os.X_OK):
@@ -29,12 +29,12 @@ def _of_folder(folder: Path) -> str | None:
     return None
 
 
-def _of_files(files: list[Path]) -> str | None:
+def _files_problem(files: list[Path]) -> str | None:
     wrong = next((file for file in files if file.exists() and not os.access(file, os.W_OK)), None)
     return f"{wrong} is not writable for this user" if wrong else None
 
 
-def _of_database(file: Path) -> str | None:
+def _database_problem(file: Path) -> str | None:
     if not file.exists():
         return None
     if not file.is_file():

@@ -7,7 +7,7 @@ from pathlib import Path
 from flask import Flask
 from sqlalchemy.engine import make_url
 
-from apps.cache.single_process import sqlite_file
+from apps.cache.single_process import sqlite_path
 from apps.config import BaseConfig
 from apps.database.sqlite_file import problem_of
 from apps.settings import database_url, origins, redis_url
@@ -91,7 +91,7 @@ def _each(value: str | tuple[str, ...]) -> tuple[str, ...]:
 def file_problems(app: Flask, settings: BaseConfig, *, creates: bool) -> list[str]:
     """Return why SQLite cannot use the file that DATABASE_URL names. Another database may be away at the start."""
     parsed = make_url(settings.DATABASE_URL or "sqlite://")
-    file = sqlite_file(parsed, app.instance_path) if parsed.get_backend_name() == "sqlite" else None
+    file = sqlite_path(parsed, app.instance_path) if parsed.get_backend_name() == "sqlite" else None
     if file is None:
         return []
     if file.parent == Path(app.instance_path) and creates:
