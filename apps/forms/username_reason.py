@@ -19,6 +19,7 @@ _REASONS = {
     "other_letter_digits": "{0} is a letter or number of a form that usernames must not contain." + _HINT,
     "old_hangul_jamo": "{0} is a part of an old Korean syllable. Write whole syllables.",
     "exceptions": "{0} is a mark that usernames must not contain. Remove it.",
+    "format_characters": "{0} is an invisible or formatting character. Remove it.",
     "other": "{0} has no agreed meaning: it is reserved for private use or half of a pair. Remove it.",
     "zero_width_nonjoiner": "{0} is invisible and is allowed only where the script needs it between two letters.",
     "zero_width_joiner": "{0} is invisible and is allowed only where the script needs it between two letters.",
@@ -52,6 +53,8 @@ def reason_of(error: UnicodeEncodeError) -> str:
     character = error.object[error.start : error.end][:1]
     if rule == "has_compat":
         return _other_form_reason(character)
+    if rule == "other" and category(character) in ("Cf", "Zl", "Zp"):
+        rule = "format_characters"
     return _REASONS[rule].format(_named(character))
 
 
@@ -60,7 +63,9 @@ def _other_form_reason(character: str) -> str:
     if category(character).startswith("Z"):
         return _REASONS["spaces"]
     plain = normalize("NFKC", character)
-    if category(character).startswith("S") or not plain.isalnum():
+    if category(character).startswith("P"):
+        return _REASONS["punctuation"].format(_named(character))
+    if category(character).startswith("S") or (category(character) == "No" and not plain.isalnum()):
         return _REASONS["symbols"].format(_named(character))
     return f"{_named(character)} is another form of {plain}. Write {plain} instead."
 

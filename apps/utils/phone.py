@@ -12,6 +12,7 @@ _PLAIN = rf"{_SEPARATOR}{{0,4}}\+?{_SEPARATOR}{{0,4}}[0-9](?:{_SEPARATOR}{{0,4}}
 _PREFIXED = rf"{_SEPARATOR}{{0,4}}[08](?:{_SEPARATOR}{{0,4}}[0-9]){{15,19}}{_SEPARATOR}{{0,4}}"
 _LETTERED = r"(?:[Tt][Ee][Ll]:)?[ (+]{0,4}[0-9][ -~]*[A-Za-z#~;,][ -~]*"
 _ASCII = rf"(?:{_PLAIN}|{_PREFIXED}|[Tt][Ee][Ll]:{_PLAIN}|{_LETTERED})"
+_EXTENDED = r"[ (+]{0,4}[0-9].*[^ -~].*"  # a word that is not ASCII after the digits, such as an extension
 _FOREIGN = r"[^\u0000-\u001f\u007f-\u009f]*[^\u0000-\u009f][^\u0000-\u001f\u007f-\u009f]*"
 PATTERN = rf"^(?:{_ASCII}|{_FOREIGN})$"  # for the OpenAPI document: every accepted number matches
 
@@ -35,7 +36,9 @@ def check(number: str, region: str) -> None:
     plain = _plain(number)
     if re.fullmatch(_PLAIN, plain):
         return
-    if not (re.fullmatch(PATTERN, number) and re.fullmatch(_ASCII, plain) and _is_possible(plain, region)):
+    if not (
+        re.fullmatch(PATTERN, number) and re.fullmatch(f"{_ASCII}|{_EXTENDED}", plain) and _is_possible(plain, region)
+    ):
         raise ValueError("Must be a phone number, such as 13200001111, (415) 555-2671 or +49 30 123456.")
 
 
@@ -75,6 +78,6 @@ def _plain_character(character: str) -> str:
     kind = category(character)
     if kind == "Nd":
         return str(int(character))
-    if kind == "Pd" or character in "\u2212\u30fc":  # the minus sign and the Japanese prolonged sound mark
+    if kind == "Pd" or character in "\u2212\u30fc\u2053\u223c":  # the minus, the Japanese sound mark and two tildes
         return "-"
     return {"Zs": " ", "Cf": ""}.get(kind, character)
