@@ -1,5 +1,6 @@
 """Answers that several features share, and helpers that read a request to change a user."""
 
+import re
 from typing import Any
 
 import msgspec
@@ -15,6 +16,8 @@ from apps.services.login import Login
 from apps.services.token import TokenPair
 from apps.services.unreadable_field import log_unreadable, report_unreadable_mobile
 from apps.utils.response import HttpResponse
+
+_CODING = re.compile("-{1,2}(?:gzip|deflate|br|zstd)$")
 
 
 class UserAnswer(msgspec.Struct):
@@ -58,10 +61,12 @@ def requester_of(identity: Identity) -> Requester:
 def if_match() -> IfMatch:
     """Return the versions that If-Match allows, or None if it allows any (RFC 9110, 13.1.1).
 
-    A weak tag counts as a strong one: the tag is a version number, and a proxy that compresses the answer weakens it.
+    A weak tag counts as a strong one, and `"2-gzip"` as `"2"`: the tag is a version number, and a proxy that compresses
+    the answer weakens it (nginx) or adds the coding (Apache, Caddy).
     """
     is_conditional = "If-Match" in request.headers and not request.if_match.star_tag
-    return frozenset(request.if_match.as_set(include_weak=True)) if is_conditional else None
+    tags = request.if_match.as_set(include_weak=True)
+    return frozenset(_CODING.sub("", tag or "") for tag in tags) if is_conditional else None
 
 
 def answer_user(user: User | CachedUser, *, from_cache: bool = False) -> Response:
