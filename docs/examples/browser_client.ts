@@ -27,9 +27,10 @@ const forget = async () => { await store((values) => values.delete(KEY)); channe
 const locked = <T>(act: () => Promise<T>): Promise<T> => navigator.locks.request(KEY, act) as Promise<T>;
 
 export class Refused extends Error {
-  constructor(readonly status: number, readonly type: string, message: string, readonly fields: unknown) {
-    super(message);
-  }
+  constructor(
+    readonly status: number, readonly type: string, message: string, readonly fields: unknown,
+    readonly retryAfter: number, // in seconds; 0 if the answer names no time
+  ) { super(message); }
 }
 
 export class Gatehouse {
@@ -88,9 +89,10 @@ export class Gatehouse {
     const init = { method, headers, credentials, signal, body: body ? JSON.stringify(body) : null } as const;
     const response = await fetch(this.api + path, init);
     const csrf = response.headers.get("X-CSRF-Token");
+    const wait = Number(response.headers.get("Retry-After"));
     if (csrf) await save({ turn: csrf, ...(await load()), csrf });
     const { data, error, message } = await response.json();
-    if (error) throw new Refused(response.status, error.type, message, error.fields);
+    if (error) throw new Refused(response.status, error.type, message, error.fields, wait);
     return data;
   }
 }
