@@ -120,6 +120,14 @@ def test_a_store_that_is_away_is_wrong_and_no_password_is_shown(tmp_path: Path) 
     assert "S3cretTail" not in said
 
 
+def test_a_short_password_does_not_blank_other_words(tmp_path: Path) -> None:
+    """`e***ist` would be unreadable, and would show what the password is."""
+    _, said = examine(tmp_path, DATABASE_URL="postgresql://u:x@127.0.0.1:1/d", REDIS_URL="redis://:m@127.0.0.1:1")
+    assert "does not exist; the service creates it" in said
+    assert "behind a proxy, all clients" in said
+    assert "postgresql+psycopg://u:***@127.0.0.1:1/d" in said
+
+
 def test_a_damaged_file_of_secrets_is_named(tmp_path: Path) -> None:
     (tmp_path / "instance").mkdir()
     (tmp_path / "instance" / "secrets.json").write_text("{")
