@@ -69,7 +69,7 @@ def _secret_problems(settings: BaseConfig) -> list[str]:
             problems.append(f"{name}: is not set")
         for value in filter(None, values):
             problems += [f"{name}: {problem}" for problem in _weaknesses(value)]
-            if seen.setdefault(value, name) != name:
+            if seen.setdefault(value, name) != name and not value.startswith(PLACEHOLDER):
                 problems.append(f"{name}: must not equal {seen[value]}")
     return problems
 

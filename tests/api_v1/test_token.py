@@ -290,6 +290,15 @@ def test_a_signing_secret_that_is_also_another_stops_the_start(name: str) -> Non
     assert caught.value.problems == [f"{name}: must not equal JWT_SECRET_KEY"]
 
 
+def test_placeholders_are_named_once() -> None:
+    """An unedited copy of config.example.py has the same placeholder in each secret."""
+    same = "change-me: the output of `openssl rand -base64 32`"
+    with pytest.raises(InvalidSettings) as caught:
+        create_app("testing", JWT_SECRET_KEY=same, FIELD_INDEX_KEY=same)
+    fault = "is the placeholder of config.example.py"
+    assert caught.value.problems == [f"JWT_SECRET_KEY: {fault}", f"FIELD_INDEX_KEY: {fault}"]
+
+
 def test_the_leeway_is_bounded() -> None:
     """T5: at most 30 seconds."""
     with pytest.raises(InvalidSettings) as caught:
