@@ -36,7 +36,9 @@ _REMOVE_FOREIGN = b"""
 local is_foreign = false
 for _, key in ipairs(KEYS) do
   local count = redis.pcall('GETRANGE', key, 0, 15)
-  if type(count) ~= 'string' or #count > 15 or string.find(count, '%D') then
+  local is_count = type(count) == 'string' and #count <= 15 and (count == '0' or string.find(count, '^[1-9]%d*$'))
+  local expiry = redis.call('PTTL', key)  -- -2: no such key; -1: none, so it would be counted on for ever
+  if expiry == -1 or (expiry ~= -2 and not is_count) then
     redis.call('UNLINK', key)
     is_foreign = true
   end

@@ -298,6 +298,9 @@ FOREIGN = {
     "a fraction": lambda server, key: server.set(key, "1.5"),
     "an endless number": lambda server, key: server.set(key, "9" * 400),
     "30 MB": lambda server, key: server.setrange(key, 30_000_000, "1"),
+    "an empty text": lambda server, key: server.set(key, "", px=7_000_000),
+    "a zero before the number": lambda server, key: server.set(key, "02", px=7_000_000),
+    "a count that never ends": lambda server, key: server.set(key, "2"),
     "a list": lambda server, key: (server.delete(key), server.rpush(key, "1")),
 }
 
