@@ -108,17 +108,22 @@ def _files(instance: Path) -> Iterator[Finding]:
     """Check who may read and write the files with secrets and data."""
     config = instance.parent / "config.py"
     if not instance.is_dir():
-        yield Finding("ok", "files", f"{instance} does not exist; the service creates it if it needs it")
+        if os.path.lexists(instance):
+            yield Finding("wrong", "files", f"{instance} is not a folder")
+        else:
+            yield Finding("ok", "files", f"{instance} does not exist; the service creates it if it needs it")
     elif not os.access(instance, os.W_OK | os.X_OK):
         yield Finding("wrong", "files", f"{instance} is not writable for this user")
     can_enter = instance.is_dir() and instance.stat().st_mode & 0o001
-    for file in filter(Path.exists, (*sorted(instance.glob("*")), config)):
+    for file in filter(os.path.lexists, (*sorted(instance.glob("*")), config)):
         others = 0o007 if file.name in ("secrets.json", "config.py") or can_enter else 0
         yield _rights(file, others, os.R_OK if file == config else os.R_OK | os.W_OK)
 
 
 def _rights(file: Path, others: int, needed: int) -> Finding:
     """Check that this user has the `needed` rights, and other users none of the bits `others`."""
+    if not file.exists():
+        return Finding("wrong", "files", f"{file} is a link to a file that does not exist")
     status = file.stat()
     mode = stat.S_IMODE(status.st_mode)
     owner = "" if status.st_uid == os.geteuid() else ", of another user"

@@ -1,6 +1,7 @@
 """Migrations: Flask-Migrate, imported on demand, and the automatic upgrade of the embedded database."""
 
 import fcntl
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,10 @@ from flask import Flask
 
 from apps.about import ROOT
 from apps.config import settings
+from apps.database import revision
+from apps.extensions import db
+
+logger = logging.getLogger(__name__)
 
 MIGRATIONS = ROOT / "migrations"
 
@@ -36,9 +41,18 @@ def upgrade(app: Flask) -> None:
 
 
 def migrate_embedded(app: Flask) -> None:
-    """Upgrade the embedded SQLite file. A configured database is upgraded only by `manage.py db upgrade`."""
+    """Upgrade the embedded SQLite file, unless a newer release has.
+
+    A configured database is upgraded only by `manage.py db upgrade`.
+    """
     if settings(app).DATABASE_URL:
         return
     with (Path(app.instance_path) / "migrate.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # one process at a time migrates
-        upgrade(app)
+        with app.app_context(), db.engine.connect() as connection:
+            found = revision.read_revision(connection.scalar)
+        if revision.is_ahead(found):
+            extra = {"event": "database.ahead", "revision": found, "needed": revision.needed_revision()}
+            logger.warning("the database is at a migration of a newer release", extra=extra)
+        else:
+            upgrade(app)

@@ -51,6 +51,11 @@ def problem_of(revision: str | None) -> str | None:
     return None
 
 
+def is_ahead(revision: str | None) -> bool:
+    """Return True for a migration of a newer release, which this code does not know."""
+    return revision is not None and revision not in _known()
+
+
 def is_missing_schema(error: DBAPIError) -> bool:
     """Return True if a table or a column does not exist."""
     code = error_code(error)

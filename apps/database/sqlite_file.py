@@ -30,8 +30,12 @@ def _folder_problem(folder: Path) -> str | None:
 
 
 def _files_problem(files: list[Path]) -> str | None:
-    wrong = next((file for file in files if file.exists() and not os.access(file, os.W_OK)), None)
-    return f"{wrong} is not writable for this user" if wrong else None
+    for file in filter(Path.exists, files):
+        if not file.is_file():
+            return f"{file} is not a file"
+        if not os.access(file, os.W_OK):
+            return f"{file} is not writable for this user"
+    return None
 
 
 def _database_problem(file: Path) -> str | None:

@@ -136,6 +136,22 @@ def test_a_damaged_file_of_secrets_is_named(tmp_path: Path) -> None:
     assert "instance/secrets.json: is damaged" in said
 
 
+def test_a_link_to_nothing_is_wrong(tmp_path: Path) -> None:
+    """The service cannot start with it."""
+    (tmp_path / "instance").mkdir()
+    (tmp_path / "instance" / "secrets.json").symlink_to(tmp_path / "nothing")
+    status, said = examine(tmp_path)
+    assert (status, wrong(said)) == (1, ["files"])
+    assert "is a link to a file that does not exist" in said
+
+
+def test_a_file_in_the_place_of_the_folder_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "instance").write_text("")
+    status, said = examine(tmp_path)
+    assert (status, wrong(said)) == (1, ["files"])
+    assert "instance is not a folder" in said
+
+
 @pytest.fixture(autouse=True)
 def _own_folder(request: pytest.FixtureRequest, tmp_path: Path) -> None:
     """Give an application in this process an instance folder of its own."""

@@ -2,9 +2,11 @@
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from stat import S_IMODE
 from threading import Barrier
@@ -211,6 +213,27 @@ def test_a_command_says_plainly_which_file_is_wrong(tmp_path: Path, damage: str,
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "the service cannot start:\n  instance/" in done.stderr
+
+
+def test_a_database_of_a_newer_release_is_served_as_it_is(tmp_path: Path) -> None:
+    """After a checkout of an older branch, Alembic does not know the migration of the database."""
+    live.checkout(tmp_path)
+    command = [sys.executable, "manage.py"]
+    environment: dict[str, Any] = {"cwd": tmp_path, "env": live.unconfigured()}
+    subprocess.run([*command, "db", "upgrade"], **environment, capture_output=True, check=True)
+    with closing(sqlite3.connect(tmp_path / "instance" / "gatehouse.sqlite3")) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+    with live.live_server(tmp_path) as url:
+        assert url
+    with closing(sqlite3.connect(tmp_path / "instance" / "gatehouse.sqlite3")) as database:
+        assert database.execute("SELECT version_num FROM alembic_version").fetchall() == [("9999",)]
+
+
+@pytest.mark.parametrize("name", ["users.db-wal", "users.db.lock", "migrate.lock"])
+def test_a_folder_in_the_place_of_a_file_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    problem = problem_of(tmp_path / "users.db", tmp_path / "migrate.lock")
+    assert problem == f"{tmp_path / name} is not a file"
 
 
 def test_a_configured_database_is_migrated_by_hand_alone(tmp_path: Path) -> None:
