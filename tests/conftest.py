@@ -36,7 +36,7 @@ def pytest_configure(config: pytest.Config) -> None:
 class OneWorkerPerServer(LoadScopeScheduling):
     """Keep each module that starts a server or a browser for all its tests on one worker; spread all other tests."""
 
-    MODULES = ("test_docs_page.py", "test_examples.py", "test_unreadable.py")
+    MODULES = ("test_browser_client.py", "test_docs_page.py", "test_examples.py", "test_unreadable.py")
 
     def _split_scope(self, nodeid: str) -> str:
         module = nodeid.split("::")[0]

@@ -239,7 +239,10 @@ def test_the_text_of_a_driver_holds_no_secret_of_the_settings() -> None:
     password, key = "S3cr@t/Tail99", "GATEHOUSE-w8sYkT5uXr2LhBz7Md1PcAe9Gf0n"
     url = "://u:S3cr%40t%2FTail99@127.0.0.1"
     app = create_app(
-        "testing", DATABASE_URL=f"postgresql{url}/d", REDIS_URL=f"redis{url}:6379?password=Other99", JWT_SECRET_KEY=key
+        "testing",
+        DATABASE_URL=f"postgresql{url}/d",
+        REDIS_URL="redis://127.0.0.1:6379?password=Other99",
+        JWT_SECRET_KEY=key,
     )
     formatter = Formatter(secrets_of(settings(app)))
     error = OSError(f"{url} {password} {key} Other99")

@@ -1,5 +1,6 @@
 """docs/examples/browser_client.ts in a real browser: two tabs, one session, one refresh."""
 
+import itertools
 import json
 import subprocess
 import time
@@ -29,7 +30,6 @@ accounts.onLogout(() => { document.title = "logged out"; });
 </script>
 """
 ACCESS = 2  # seconds that an access token lives; there is no leeway
-ALICE = "alice-liddell"
 
 
 class Place:
@@ -37,7 +37,17 @@ class Place:
 
     def __init__(self, live: Live, browser: Browser) -> None:
         self.live, self.browser = live, browser
-        self.seen = 0
+        self.seen, self.people = 0, itertools.count(1)
+        self.username = ""
+
+    def begin(self) -> None:
+        """Begin a test: with another user, and a browser that holds nothing of the last one."""
+        self.username = f"alice-{next(self.people):03}"
+        self.browser.forget()
+
+    @property
+    def sign_up(self) -> str:
+        return f"return (await accounts.signUp({json.dumps(sign_up_body(self.username))})).id;"
 
     def tab(self) -> Tab:
         return self.browser.open(f"{APP}/index.html")
@@ -63,8 +73,11 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "browser_client.js"
 
 
-@pytest.fixture(params=["bearer", "cookies"])
-def place(request: pytest.FixtureRequest, tmp_path: Path, script: Path) -> Iterator[Place]:
+@pytest.fixture(scope="module", params=["bearer", "cookies"])
+def running_place(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, script: Path
+) -> Iterator[Place]:
+    tmp_path = tmp_path_factory.mktemp("place")
     program = programs.skip_unless_installed("nginx")
     with_cookies = request.param == "cookies"
     pages, service = tmp_path / "pages", tmp_path / "service"
@@ -88,17 +101,22 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, script: Path) -> Itera
                 yield Place(live, running)
 
 
+@pytest.fixture
+def place(running_place: Place) -> Place:
+    running_place.begin()
+    return running_place
+
+
 READ = """return accounts.send("GET", "/users/").then((me) => me.username, (error) => error.type);"""
-SIGN_UP = f"return (await accounts.signUp({json.dumps(sign_up_body(ALICE))})).id;"
 
 
 def test_two_tabs_refresh_once_and_both_requests_succeed(place: Place) -> None:
     """The tabs find at the same moment that the access token has expired."""
     first, second = place.tab(), place.tab()
-    first.run(SIGN_UP)
+    first.run(place.sign_up)
     time.sleep(ACCESS + 1)
     place.requests()
-    assert place.browser.run((first, READ), (second, READ)) == [ALICE, ALICE]
+    assert place.browser.run((first, READ), (second, READ)) == [place.username, place.username]
     requests = place.requests()
     assert [request for request in requests if request[1] == "/api/v1/refresh"] == [("POST", "/api/v1/refresh", 200)]
     assert [request[2] for request in requests if request[1] == "/api/v1/users/"].count(200) == 2
@@ -107,7 +125,7 @@ def test_two_tabs_refresh_once_and_both_requests_succeed(place: Place) -> None:
 def test_two_tabs_change_something_after_a_refresh(place: Place) -> None:
     """Each tab has what the next request needs: the token, or the cookie and the CSRF token."""
     first, second = place.tab(), place.tab()
-    id_ = first.run(SIGN_UP)
+    id_ = first.run(place.sign_up)
     time.sleep(ACCESS + 1)
     change = f"""return (await accounts.send("PATCH", "/users/{id_}", {{info: {{age: %d}}}})).age;"""
     assert first.run(change % 30) == 30
@@ -117,7 +135,7 @@ def test_two_tabs_change_something_after_a_refresh(place: Place) -> None:
 def test_a_request_is_repeated_once(place: Place) -> None:
     """A service that refuses each new access token gets two requests, not an endless number."""
     tab = place.tab()
-    tab.run(SIGN_UP)
+    tab.run(place.sign_up)
     refuse = """
         let sent = [];
         const real = window.fetch;
@@ -138,8 +156,8 @@ def test_a_request_is_repeated_once(place: Place) -> None:
 
 def test_a_logout_in_one_tab_logs_out_the_other(place: Place) -> None:
     first, second = place.tab(), place.tab()
-    first.run(SIGN_UP)
-    assert second.run(READ) == ALICE
+    first.run(place.sign_up)
+    assert second.run(READ) == place.username
     time.sleep(ACCESS + 1)  # a logout needs no refresh
     place.requests()
     first.run("await accounts.logout();")
@@ -147,13 +165,13 @@ def test_a_logout_in_one_tab_logs_out_the_other(place: Place) -> None:
     assert second.run(READ) == "missing_token"
     assert second.run("return document.title") == "logged out"
     assert [request[:2] for request in place.requests()] == [("GET", "/api/v1/users/")]
-    assert first.run(f"""await accounts.login("{ALICE}", "{PASSWORD}"); {READ}""") == ALICE
-    assert second.run(READ) == ALICE
+    assert first.run(f"""await accounts.login("{place.username}", "{PASSWORD}"); {READ}""") == place.username
+    assert second.run(READ) == place.username
 
 
 def test_a_session_that_ended_elsewhere_is_forgotten(place: Place) -> None:
     first, second = place.tab(), place.tab()
-    first.run(SIGN_UP)
+    first.run(place.sign_up)
     elsewhere = f"""
         const {{csrf, access_token}} = await load();
         const headers = {{...(csrf ? {{"X-CSRF-Token": csrf}} : {{Authorization: `Bearer ${{access_token}}`}})}};
@@ -175,21 +193,21 @@ def test_a_refusal_tells_its_type_and_fields(place: Place) -> None:
     assert "password" in fields
 
 
-@pytest.mark.parametrize("place", ["cookies"], indirect=True)
+@pytest.mark.parametrize("running_place", ["cookies"], indirect=True)
 def test_the_page_may_be_on_the_host_of_the_service(place: Place, script: Path) -> None:
     """Cookie mode on one host. The documentation page stands for the application."""
     tab = place.browser.open(f"{SERVICE}/api/v1/docs")
     classes = script.read_text().replace("export class", "class")
-    id_ = tab.run(f"""{classes} window.accounts = new Gatehouse("/api/v1", {{cookies: true}}); {SIGN_UP}""")
+    id_ = tab.run(f"""{classes} window.accounts = new Gatehouse("/api/v1", {{cookies: true}}); {place.sign_up}""")
     change = f"""return (await accounts.send("PATCH", "/users/{id_}", {{info: {{age: 30}}}})).age;"""
     assert tab.run(change) == 30
     assert tab.run("return document.cookie.split('=')[0]") == "__Host-csrf_token"
 
 
-@pytest.mark.parametrize("place", ["cookies"], indirect=True)
+@pytest.mark.parametrize("running_place", ["cookies"], indirect=True)
 def test_a_page_that_lost_the_csrf_token_finds_it_at_the_user(place: Place) -> None:
     tab = place.tab()
-    id_ = tab.run(SIGN_UP)
+    id_ = tab.run(place.sign_up)
     change = f"""
         const change = () => accounts.send("PATCH", "/users/{id_}", {{info: {{age: 30}}}});
         await save({{}});

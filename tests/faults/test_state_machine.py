@@ -250,7 +250,7 @@ def test_nothing_is_orphaned_revived_or_lost(app: Flask, reuse: str) -> None:
     """N3, R1, R2, R3, R6, L3."""
     change_settings(app, REFRESH_REUSE=reuse)
     few = settings(
-        max_examples=12,
+        max_examples=8,
         stateful_step_count=20,
         deadline=None,
         phases=[Phase.generate],  # threads are not reproducible, so shrinking is useless

@@ -25,10 +25,15 @@ class Browser:
         self._read: BinaryIO = process.stdout  # type: ignore[assignment]
         self._ids = itertools.count(1)
         self._unread = b""
+        self._profile: dict[str, str] = {}
+
+    def forget(self) -> None:
+        """Open the next tabs in a new profile, without cookies and storage."""
+        self._profile = {"browserContextId": self._ask("Target.createBrowserContext")["browserContextId"]}
 
     def open(self, url: str) -> "Tab":
         """Open a tab, and return it when the page is loaded."""
-        target = self._ask("Target.createTarget", url="about:blank")["targetId"]
+        target = self._ask("Target.createTarget", url="about:blank", **self._profile)["targetId"]
         tab = Tab(self, self._ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"])
         self._ask("Page.navigate", tab.session, url=url)
         while tab.run("return [location.href, document.readyState]") != [url, "complete"]:
@@ -70,7 +75,7 @@ class Browser:
 
 
 class Tab(NamedTuple):
-    """A tab; tabs of a browser share cookies and storage."""
+    """A tab; the tabs of a profile share cookies and storage."""
 
     browser: Browser
     session: str
