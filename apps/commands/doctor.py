@@ -95,7 +95,8 @@ def _examine(app: Flask, examined: Examined) -> Iterator[Finding]:
     yield from (Finding("wrong", "settings", problem) for problem in examined.problems)
     if not examined.problems:
         yield Finding("ok", "settings", "no problem")
-    yield from _files(Path(app.instance_path))
+    is_needed = examined.profile == "development" or not examined.settings.DATABASE_URL
+    yield from _files(Path(app.instance_path), is_needed=is_needed)
     is_wrong = {problem.partition(":")[0] for problem in examined.problems}
     if "DATABASE_URL" not in is_wrong:
         yield from _database(app, examined.settings)
@@ -104,20 +105,26 @@ def _examine(app: Flask, examined: Examined) -> Iterator[Finding]:
     yield _proxies(examined)
 
 
-def _files(instance: Path) -> Iterator[Finding]:
-    """Check who may read and write the files with secrets and data."""
+def _files(instance: Path, *, is_needed: bool) -> Iterator[Finding]:
+    """Check who may read and write the files with secrets and data. `is_needed`: the service uses the folder."""
     config = instance.parent / "config.py"
-    if not instance.is_dir():
-        if os.path.lexists(instance):
-            yield Finding("wrong", "files", f"{instance} is not a folder")
-        else:
-            yield Finding("ok", "files", f"{instance} does not exist; the service creates it if it needs it")
-    elif not os.access(instance, os.W_OK | os.X_OK):
-        yield Finding("wrong", "files", f"{instance} is not writable for this user")
+    yield from _folder(instance, is_needed)
     can_enter = instance.is_dir() and instance.stat().st_mode & 0o001
     for file in filter(os.path.lexists, (*sorted(instance.glob("*")), config)):
         others = 0o007 if file.name in ("secrets.json", "config.py") or can_enter else 0
         yield _rights(file, others, os.R_OK if file == config else os.R_OK | os.W_OK)
+
+
+def _folder(instance: Path, is_needed: bool) -> Iterator[Finding]:
+    if instance.is_dir():
+        if not os.access(instance, os.W_OK | os.X_OK):
+            yield Finding("wrong", "files", f"{instance} is not writable for this user")
+    elif os.path.lexists(instance):
+        yield Finding("wrong", "files", f"{instance} is not a folder")
+    elif is_needed and not os.access(instance.parent, os.W_OK | os.X_OK):
+        yield Finding("wrong", "files", f"{instance} does not exist, and this user cannot create it")
+    else:
+        yield Finding("ok", "files", f"{instance} does not exist; the service creates it if it needs it")
 
 
 def _rights(file: Path, others: int, needed: int) -> Finding:

@@ -1,6 +1,7 @@
 """Read the settings from the profile, config.py and the environment, in this order; checks.py checks them."""
 
 import json
+import os
 import re
 import textwrap
 from collections.abc import Mapping
@@ -67,6 +68,8 @@ def read_settings(profile: type[BaseConfig], given: Mapping[str, Any]) -> tuple[
 
 def from_file(path: Path) -> dict[str, Any]:
     """Return the settings of a config.py, or {} if the file does not exist. Raises `InvalidSettings`."""
+    if os.path.lexists(path) and not path.is_file():  # Docker mounts a folder in the place of a missing file
+        raise InvalidSettings([f"{path.name}: is not a file"])
     file = Config(path.parent)
     try:
         file.from_pyfile(str(path), silent=True)

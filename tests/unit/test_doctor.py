@@ -6,8 +6,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from flask import Flask
 
+from apps.commands.doctor import doctor
 from apps.config import BaseConfig, settings
 from apps.database.revision import needed_revision
 from apps.settings.reader import declared
@@ -143,6 +145,16 @@ def test_a_link_to_nothing_is_wrong(tmp_path: Path) -> None:
     status, said = examine(tmp_path)
     assert (status, wrong(said)) == (1, ["files"])
     assert "is a link to a file that does not exist" in said
+
+
+def test_a_folder_that_cannot_be_created_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This user may be root, who may write everywhere."""
+    monkeypatch.setattr(sys.modules["apps.commands.doctor"], "ROOT", tmp_path)
+    monkeypatch.setattr("os.environ", live.unconfigured())
+    monkeypatch.setattr("os.access", lambda path, _mode: Path(path) != tmp_path)
+    result = CliRunner().invoke(doctor)
+    assert (result.exit_code, wrong(result.output)) == (1, ["files"])
+    assert "instance does not exist, and this user cannot create it" in result.output
 
 
 def test_a_file_in_the_place_of_the_folder_is_wrong(tmp_path: Path) -> None:

@@ -123,6 +123,19 @@ def test_a_secret_and_a_key_are_never_accepted_side_by_side(algorithm: str, acce
     assert create_app("production", **GOOD, JWT_ALGORITHM=algorithm).config["JWT_DECODE_ALGORITHMS"] == accepted
 
 
+def test_a_folder_or_a_broken_link_in_the_place_of_config_stops_the_start(tmp_path: Path) -> None:
+    """S1: Docker mounts a folder if the file to mount does not exist; the defaults must not replace the settings."""
+    path = tmp_path / "config.py"
+    path.mkdir()
+    with pytest.raises(InvalidSettings) as raised:
+        from_file(path)
+    assert raised.value.problems == ["config.py: is not a file"]
+    path.rmdir()
+    path.symlink_to(tmp_path / "nothing")
+    with pytest.raises(InvalidSettings, match=r"config\.py: is not a file"):
+        from_file(path)
+
+
 def test_an_unknown_profile_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GATEHOUSE_PROFILE", CANARY)
     with pytest.raises(InvalidSettings, match="GATEHOUSE_PROFILE: must be one of") as raised:
