@@ -8,7 +8,7 @@ reloads the keys every `JWT_KEYS_RELOAD` seconds. While the database is unavaila
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -114,10 +114,12 @@ def rotate_key(algorithm: str, *, at_once: bool) -> SigningKey:
     """Schedule the next signing key and return it. The previous key keeps verifying.
 
     It is the key of a pending rotation, else the newest one that is only published, else a new one. It begins to sign
-    `JWT_KEYS_PUBLISH_AHEAD` after its publication. It signs now if `at_once`, or if no key signs yet.
+    `JWT_KEYS_PUBLISH_AHEAD` after its publication. It signs now if `at_once`, or if no key signs yet. A waiting key
+    that cannot be decrypted is retired.
     """
     db.session.get(AuditHead, 1, with_for_update=True)  # one rotation at a time; `record` takes this lock anyway
-    keys, now = _select_keys(), clock.now()
+    now = clock.now()
+    keys = _retire_unreadable(_select_keys(), now)
     row = _waiting_key(keys, algorithm, now) or _insert(algorithm)
     begin = max(now, row.create_time + settings().JWT_KEYS_PUBLISH_AHEAD)
     if at_once or not any(_has_signed(key, now) for key in keys):
@@ -216,20 +218,34 @@ def _read_ring(last_good: KeyRing) -> KeyRing:
         extra = {"event": "keys.unread", "cause": str(error) or repr(error)}
         logger.warning("signing keys not reloaded: this process keeps using the keys it read before", extra=extra)
         return KeyRing(last_good.schedule, last_good.verifying, time.monotonic(), last_good.unreadable)
-    keys = {row.kid: key for row in rows if (key := last_good.verifying.get(row.kid) or _decrypt(row, last_good))}
+    keys = {
+        row.kid: key for row in rows if (key := last_good.verifying.get(row.kid) or _decrypt(row, last_good.unreadable))
+    }
     return KeyRing(_schedule(rows), keys, time.monotonic(), frozenset(row.kid for row in rows) - keys.keys())
 
 
-def _decrypt(row: SigningKey, last: KeyRing) -> Key | None:
-    """Return the key, or None if it cannot be decrypted or parsed, so that the other keys stay usable."""
+def _decrypt(row: SigningKey, reported: Collection[str]) -> Key | None:
+    """Return the key, or None if it cannot be decrypted or parsed, so that the other keys stay usable.
+
+    That is logged and audited unless the id of the key is in `reported`.
+    """
     try:
         private_key = jwk.from_text(field_encryption.decrypt(row.private_key_ciphertext, private_key_context(row.kid)))
         return Key(row.kid, row.algorithm, private_key, jwk.to_public_jwk(private_key, row.algorithm))
     except (field_encryption.Undecryptable, ValueError, TypeError) as error:
-        if row.kid not in last.unreadable:  # once, not at every reload
+        if row.kid not in reported:  # once, not at every reload
             log_unreadable("signing key", row.kid, error)
             audit_unreadable("key.unreadable", row.kid, kid=row.kid)
         return None
+
+
+def _retire_unreadable(keys: Sequence[SigningKey], now: datetime) -> list[SigningKey]:
+    """Retire the waiting keys that cannot be decrypted, because a new process could not sign. Return the others."""
+    for row in keys:
+        if not _has_signed(row, now) and _decrypt(row, {row.kid}) is None:
+            row.retire_time = now
+            record("key.retire", None, kid=row.kid)
+    return [row for row in keys if not row.retire_time]
 
 
 def _waiting_key(keys: Sequence[SigningKey], algorithm: str, now: datetime) -> SigningKey | None:

@@ -5,6 +5,8 @@ import re
 import pytest
 from flask import Flask
 
+from apps.extensions import db
+from apps.models import SigningKey
 from tests.support.keys import add_client, command, refusal, rotate
 
 pytestmark = pytest.mark.stores("sqlite")
@@ -37,6 +39,21 @@ def test_generate_and_rotate_name_the_key(app: Flask) -> None:
     assert signing == published.replace("published", "signing with")
     (pending,) = command(app, "keys", "rotate")
     assert re.fullmatch(rf"signing from \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d UTC with {KID}", pending)
+
+
+@rotating
+@pytest.mark.parametrize("options", [[], ["--now"]])
+def test_a_waiting_key_that_cannot_be_decrypted_never_signs(app: Flask, options: list[str]) -> None:
+    """T12: `rotate` retires it and publishes another one; with it, a new process could not sign."""
+    signing = rotate(app)
+    (line,) = command(app, "keys", "rotate")
+    broken = line.split()[-1]
+    with app.app_context():
+        db.session.get_one(SigningKey, broken).private_key_ciphertext = b"\x01"
+        db.session.commit()
+    (line,) = command(app, "keys", "rotate", *options)
+    assert line.split()[-1] not in (signing, broken)
+    assert broken not in "".join(command(app, "keys", "list"))
 
 
 @rotating
