@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import time_machine
 from flask import Flask
-from sqlalchemy import text
+from sqlalchemy import bindparam, text
 from werkzeug.test import TestResponse
 
 from apps.extensions import db
 from apps.models import Session
+from apps.models.base import UtcDateTime
 from tests.support.forge import REFUSAL, claims_of, verdict
 from tests.support.people import People, Person, bearer
 from tests.support.settings import change_settings
@@ -140,14 +141,14 @@ def test_a_rotation_by_an_earlier_release_is_not_forgiven(app: Flask, people: Pe
     old = text(
         "UPDATE sessions SET refresh_generation = refresh_generation + 1, rotate_time = :time, version = version + 1"
         " WHERE id = :id"
-    )
+    ).bindparams(bindparam("time", type_=UtcDateTime))
     for rotations in (0, 1):
         with time_machine.travel(START, tick=False) as time:
             alice = people.sign_up()
             for _ in range(rotations):
                 alice.refresh_token = refresh(alice, alice.refresh_token).get_json()["data"]["refresh_token"]
             with app.app_context():
-                values = {"time": START.replace(tzinfo=None), "id": claims_of(alice.access_token)["sid"]}
+                values = {"time": START, "id": claims_of(alice.access_token)["sid"]}
                 db.session.execute(old, values)
                 db.session.commit()
             time.shift(9 * SECOND)

@@ -6,7 +6,7 @@ import unicodedata
 from contextlib import suppress
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from apps.forms.username_reason import explained
@@ -170,7 +170,7 @@ def test_no_name_is_longer_than_64_in_either_form(name: str) -> None:
         canonical(name)
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 @given(NAMES)
 def test_the_form_of_a_form_is_itself(name: str) -> None:
     try:
