@@ -64,9 +64,9 @@ def if_match() -> IfMatch:
     A weak tag counts as a strong one, and `"2-gzip"` as `"2"`: the tag is a version number, and a proxy that compresses
     the answer weakens it (nginx) or adds the coding (Apache, Caddy).
     """
-    is_conditional = "If-Match" in request.headers and not request.if_match.star_tag
-    tags = request.if_match.as_set(include_weak=True)
-    return frozenset(_CODING.sub("", tag or "") for tag in tags) if is_conditional else None
+    if "If-Match" not in request.headers or request.if_match.star_tag:
+        return None
+    return frozenset(_CODING.sub("", tag or "") for tag in request.if_match.as_set(include_weak=True))
 
 
 def answer_user(user: User | CachedUser, *, from_cache: bool = False) -> Response:

@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from ipaddress import ip_address, ip_network
 from typing import Any
@@ -29,9 +29,7 @@ def record(name: str, subject_id: int | None, *, outcome: str = "success", **det
     It locks the audit's head, so no other transaction can add an event until the commit. `name` has the form
     "thing.deed". `detail` must not hold a secret.
     """
-    head = db.session.get(AuditHead, 1, with_for_update=True)
-    if head is None:
-        raise RuntimeError("the audit has no head: run `manage.py db upgrade`")
+    head = lock_head()
     actor = current_context()
     row = AuditEvent(
         id=head.last_event_id + 1,
@@ -43,12 +41,25 @@ def record(name: str, subject_id: int | None, *, outcome: str = "success", **det
         session_id=actor.session_id,
         address=pseudonym(actor.address),
         request_id=actor.request_id,
-        detail=msgspec.json.encode(detail, order="sorted").decode(),
+        detail=encode_detail(detail),
     )
     row.hash = _chain_hash(head.hash, row)
     db.session.add(row)
     head.last_event_id, head.hash = row.id, row.hash
     db.session.info.setdefault(_LINES, []).append(_describe(row) | {"address": actor.address})
+
+
+def lock_head() -> AuditHead:
+    """Return the row of the last event, locked: no other transaction can add an event until the commit."""
+    head = db.session.get(AuditHead, 1, with_for_update=True)
+    if head is None:
+        raise RuntimeError("the audit has no head: run `manage.py db upgrade`")
+    return head
+
+
+def encode_detail(detail: Mapping[str, Any]) -> str:
+    """Return the text in which the column `detail` stores these facts: equal facts have equal texts."""
+    return msgspec.json.encode(detail, order="sorted").decode()
 
 
 @transactional

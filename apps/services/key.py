@@ -21,10 +21,10 @@ from apps.config import settings
 from apps.database.transaction import reading, transactional
 from apps.errors import DatabaseUnavailable, NoSigningKey
 from apps.extensions import db
-from apps.models import AuditHead, SigningKey
+from apps.models import SigningKey
 from apps.models.key import private_key_context
 from apps.security import field_encryption, jwk
-from apps.services.audit import record
+from apps.services.audit import lock_head, record
 from apps.services.unreadable_field import audit_unreadable, log_unreadable
 from apps.utils import clock
 
@@ -117,7 +117,7 @@ def rotate_key(algorithm: str, *, at_once: bool) -> SigningKey:
     `JWT_KEYS_PUBLISH_AHEAD` after its publication. It signs now if `at_once`, or if no key signs yet. A waiting key
     that cannot be decrypted is retired.
     """
-    db.session.get(AuditHead, 1, with_for_update=True)  # one rotation at a time; `record` takes this lock anyway
+    lock_head()  # one rotation at a time; `record` takes this lock anyway
     now = clock.now()
     keys = _retire_unreadable(_select_keys(), now)
     row = _waiting_key(keys, algorithm, now) or _insert(algorithm)

@@ -206,7 +206,7 @@ def _rotate(session_id: str, generation: int, user_agent: str) -> tuple[Session,
 
 
 def _why_retired(session: Session, generation: int, user_agent: str, now: datetime) -> RetiredTokenUse:
-    """Return why a retired token is used. Only the parent of the current token has a successor that nobody used."""
+    """Return the cause of the use of a retired token. Only the token before the current one has an unused successor."""
     if generation != session.refresh_generation - 1 or session.rotate_time is None:
         return "successor_used"
     age = abs(now - session.rotate_time)  # abs: a clock that was set back, or is behind, must not lengthen the time

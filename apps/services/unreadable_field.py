@@ -8,7 +8,6 @@ import logging
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 
-import msgspec
 from cachetools import TTLCache
 from flask import Flask, current_app
 from sqlalchemy import select
@@ -17,9 +16,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from apps.database.transaction import transactional
 from apps.errors import DatabaseUnavailable, DataUnreadable
 from apps.extensions import db
-from apps.models import AuditEvent, AuditHead
+from apps.models import AuditEvent
 from apps.security.field_encryption import Undecryptable
-from apps.services.audit import record
+from apps.services.audit import encode_detail, lock_head, record
 from apps.utils import clock
 
 logger = logging.getLogger(__name__)
@@ -74,8 +73,10 @@ def audit_unreadable(event: str, owner: str | int, **detail: str) -> None:
 
 @transactional
 def _record_once(event: str, user_id: int | None, detail: Mapping[str, str]) -> None:
-    db.session.get_one(AuditHead, 1, with_for_update=True)  # so that no other process adds an event meanwhile
-    since, text = clock.now() - _AUDIT_INTERVAL, msgspec.json.encode(detail, order="sorted").decode()
-    same = select(AuditEvent.id).where(AuditEvent.subject_id == user_id, AuditEvent.event == event)
-    if db.session.scalar(same.where(AuditEvent.detail == text, AuditEvent.time > since).limit(1)) is None:
+    lock_head()  # so that no other process adds an event meanwhile
+    since = clock.now() - _AUDIT_INTERVAL
+    same = select(AuditEvent.id).where(
+        AuditEvent.subject_id == user_id, AuditEvent.event == event, AuditEvent.detail == encode_detail(detail)
+    )
+    if db.session.scalar(same.where(AuditEvent.time > since).limit(1)) is None:
         record(event, user_id, outcome="failure", **detail)

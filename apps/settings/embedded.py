@@ -44,10 +44,9 @@ def fill_secrets(app: Flask, settings: BaseConfig, names: list[str], *, creates:
     try:
         if not path.exists() and creates:
             _create(path, new)
-        content = path.read_bytes() if creates or path.exists() else json.dumps(new).encode()
+        stored = _parse(path.read_bytes(), empty) if creates or path.exists() else new
     except OSError as error:
         raise InvalidSettings([f"instance/secrets.json: cannot create or read {path}: {error.strerror}"]) from None
-    stored = _parse(content, empty)
     filled: dict[str, Any] = {name: (stored[name],) if value == () else stored[name] for name, value in empty.items()}
     return replace(settings, **filled)
 
