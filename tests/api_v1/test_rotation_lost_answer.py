@@ -1,4 +1,4 @@
-"""A lost answer to a refresh: the retired token gets its successor again, as long as nobody refreshed with that."""
+"""A lost answer to a refresh: the retired token gets its successor again, until that is used."""
 
 import re
 from collections.abc import Callable

@@ -126,7 +126,7 @@ def test_the_user_can_delete_the_account(alice: Person) -> None:
 def test_a_new_number_heals_the_account(app: Flask, alice: Person, people: People) -> None:
     """D4: by the user or an admin, and with a fresh token only. The search finds the new number."""
     stale = alice.refresh().get_json()["data"]["access_token"]
-    body = {"mobile": "13200001111"}  # the number of before: nobody can know that it is the same
+    body = {"mobile": "13200001111"}  # the same number as before, but the service cannot read that one
     assert refusal(alice.patch(f"/users/{alice.id}", json=body, token=stale)) == (401, "fresh_token_required")
     assert alice.patch(f"/users/{alice.id}", json=body).get_json()["data"]["mobile"] == "13200001111"
     assert alice.get("/users/").get_json()["data"]["mobile"] == "13200001111"

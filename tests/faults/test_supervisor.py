@@ -162,7 +162,7 @@ def test_after_hup_with_a_wrong_setting_the_old_workers_go_on(server: live.Live)
 
 
 def test_a_service_whose_workers_cannot_start_ends_with_the_reason(tmp_path: Path) -> None:
-    """V11: instead of accepting connections that nobody answers."""
+    """V11: it does not go on to accept connections without answering them."""
     live.checkout(tmp_path)
     (tmp_path / "wsgi.py").write_text("raise SystemExit('no such module: example')\n")
     done = subprocess.run(
