@@ -21,6 +21,7 @@ from apps.settings.reader import InvalidSettings
 
 STOP_TIMEOUT = 30  # seconds for a worker to finish its requests after a stop signal
 DRAIN_SIGNAL = signal.SIGUSR1  # close each connection after its response
+_LAST_REQUESTS = 0.2  # seconds in which a connection that was just accepted may send its request
 BACKLOG = 1024  # connections that the workers hold together, and connections that wait for one worker
 
 
@@ -47,13 +48,26 @@ def run_worker(options: Options, listener: socket.socket, ready: Connection) -> 
     stop = WorkerSignal()
     stop.add_cb(partial(loop.call_soon_threadsafe, stopped.set))
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, _stop_gently, listener.fileno(), bridge, stop, loop)
     loop.add_signal_handler(DRAIN_SIGNAL, bridge.drain)
     listener.listen(BACKLOG)  # again, if the socket listens already
     _server(options, listener).serve_mtr(_scheduler(bridge.schedule, loop), loop, stop)
     ready.send_bytes(b"1")
     ready.close()
     loop.run_until_complete(stopped.wait())
+
+
+def _stop_gently(accepting: int, bridge: Bridge, stop: Any, loop: asyncio.AbstractEventLoop) -> None:
+    """Accept no more connections, then stop. granian would close a new connection before its first request is read.
+
+    `accepting` is the file descriptor that granian accepts from. It gets another socket, to which no client connects:
+    the connections that wait at the former one are for the next worker.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.setblocking(False)
+        os.dup2(silent.fileno(), accepting)
+    bridge.drain()
+    loop.call_later(_LAST_REQUESTS, stop.set)
 
 
 class _Scheduler(CallbackScheduler):
