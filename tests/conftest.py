@@ -4,9 +4,11 @@ import io
 import logging
 import os
 from collections.abc import Generator, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+import time_machine
 from flask import Flask
 from flask.testing import FlaskClient
 from xdist.scheduler import LoadScopeScheduling
@@ -122,6 +124,13 @@ def client(app: Flask) -> FlaskClient:
 @pytest.fixture
 def people(client: FlaskClient) -> People:
     return People(client)
+
+
+@pytest.fixture
+def stopped_clock() -> Iterator[None]:
+    """Stop the clock, so that no delay ends during a test on a busy machine."""
+    with time_machine.travel(datetime.now(UTC), tick=False):
+        yield
 
 
 @pytest.fixture

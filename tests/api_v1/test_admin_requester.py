@@ -88,6 +88,7 @@ def test_an_account_with_an_unreadable_mobile_is_found_and_mended(app: Flask, pe
     assert do(admin, "read", alice.id).get_json()["data"]["mobile"] == "13200002222"
 
 
+@pytest.mark.usefixtures("stopped_clock")
 @pytest.mark.settings(FAILED_LOGIN_ALLOWANCE=3)
 @pytest.mark.stores("sqlite")
 def test_an_admin_who_guesses_does_not_keep_the_owner_waiting(people: People) -> None:

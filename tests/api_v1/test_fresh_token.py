@@ -153,6 +153,7 @@ def guess(person: Person, method: str, password: str) -> TestResponse:
     return person.request(method, f"/users/{person.id}", json=body)
 
 
+@pytest.mark.usefixtures("stopped_clock")
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
 @pytest.mark.settings(FAILED_LOGIN_ALLOWANCE=3)
 def test_a_stale_token_does_not_guess_the_password_uncounted(people: People, method: str) -> None:
@@ -172,6 +173,7 @@ def test_the_right_password_in_an_update_starts_the_count_anew(people: People) -
         assert told(guess(alice, "PUT", PASSWORD)) == (200, None)
 
 
+@pytest.mark.usefixtures("stopped_clock")
 @pytest.mark.settings(FAILED_LOGIN_ALLOWANCE=3)
 @pytest.mark.stores("sqlite")
 def test_an_admin_does_not_guess_anothers_password_uncounted(people: People) -> None:

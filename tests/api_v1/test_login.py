@@ -160,6 +160,7 @@ def test_failures_are_forgotten_after_a_day_and_their_rows_go(app: Flask, people
     assert (failures(app, "nobody-at-all"), failures(app, "nobody-of-note")) == (0, 1)
 
 
+@pytest.mark.usefixtures("stopped_clock")
 @pytest.mark.settings(FAILED_LOGIN_ALLOWANCE=1)
 def test_a_live_session_does_not_feel_that_its_account_is_guessed_at(people: People) -> None:
     """B3 (CVE-2024-1722): guessing delays logins of the account and nothing else."""

@@ -63,6 +63,7 @@ def test_who_does_not_know_it_changes_nothing(app: Flask, people: People, curren
     assert [alice.refresh().status_code, other.refresh().status_code] == [200, 200]
 
 
+@pytest.mark.usefixtures("stopped_clock")
 @pytest.mark.settings(FAILED_LOGIN_ALLOWANCE=3)
 def test_no_more_than_three_wrong_current_passwords_are_looked_at(people: People) -> None:
     """B2: after that, the right one must wait as well. A login need not."""
@@ -75,6 +76,7 @@ def test_no_more_than_three_wrong_current_passwords_are_looked_at(people: People
     assert told(log_in(people.client, "alice-liddell", PASSWORD)) == (200, None)
 
 
+@pytest.mark.usefixtures("stopped_clock")
 @pytest.mark.settings(FAILED_LOGIN_ALLOWANCE=3)
 def test_strangers_who_guess_do_not_keep_the_owner_from_a_new_password(people: People) -> None:
     """B3: failed logins from outside do not delay a change from a session."""
@@ -94,6 +96,7 @@ def test_a_right_current_password_starts_the_count_anew(people: People) -> None:
         assert [told(log_in(people.client, "alice-liddell", "wrong")) for _ in range(3)] == [WRONG] * 3
 
 
+@pytest.mark.usefixtures("stopped_clock")
 @pytest.mark.settings(FAILED_LOGIN_ALLOWANCE=3)
 @pytest.mark.stores("sqlite", "mariadb")
 def test_parallel_guesses_are_no_more_than_those_in_a_row(app: Flask, people: People) -> None:
@@ -111,6 +114,7 @@ def test_parallel_guesses_are_no_more_than_those_in_a_row(app: Flask, people: Pe
     assert statuses == [401] * 3 + [429] * 9
 
 
+@pytest.mark.usefixtures("stopped_clock")
 @pytest.mark.settings(FAILED_LOGIN_ALLOWANCE=1)
 @pytest.mark.stores("sqlite")
 def test_a_guessed_account_is_still_used_by_its_owner(people: People) -> None:
